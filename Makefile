@@ -1,0 +1,34 @@
+# One verb per need. `make setup` is the only one that installs anything.
+BIN := .venv/bin
+PYTEST_ARGS ?=
+
+.PHONY: setup demo up check test bench lock clean
+
+setup: ## the environment in .venv, from the lock
+	@scripts/setup.sh
+
+demo: setup ## the whole way once: a goal in, reviewed and tested files out
+	@$(BIN)/callboard demo
+
+up: setup ## the embedded stack with everything on, until Ctrl-C
+	@$(BIN)/callboard up
+
+check: setup ## format, lint, types, import law
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+test: setup ## everything but the benches
+	$(BIN)/python -m pytest tests --ignore=tests/bench $(PYTEST_ARGS)
+
+bench: setup ## the costs of DESIGN, measured here
+	@if [ -d tests/bench ]; then $(BIN)/python -m pytest tests/bench $(PYTEST_ARGS); else echo "no benches yet"; fi
+
+lock: ## rebuild requirements.lock from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade \
+		--generate-hashes --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements.lock
+
+clean: ## what can be made again; your data in .callboard stays
+	rm -rf .venv .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
