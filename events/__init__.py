@@ -1,0 +1,1 @@
+"""What happened: facts as types, their envelope and subjects, the log, blobs, clock and ids."""

@@ -1,0 +1,212 @@
+"""Facts of an agent: one attempt at a step, from its request over model calls to its end."""
+
+from typing import Literal
+
+import msgspec
+
+from events.fact import Artifact, Changes, Fact, File, Usage, Verdict
+from events.plan import Plan
+from events.run import Limits, ToolSpec
+
+
+class Text(msgspec.Struct, frozen=True, tag_field="kind", tag="text"):
+    """Words."""
+
+    text: str
+
+
+class Thinking(msgspec.Struct, frozen=True, tag_field="kind", tag="thinking"):
+    """A model's reasoning, kept with the provider's signature so that it can be sent back."""
+
+    text: str
+    signature: str = ""
+
+
+class ToolUse(msgspec.Struct, frozen=True, tag_field="kind", tag="tool_use", omit_defaults=True):
+    """A model asks for a tool: the provider's id, the tool's name, its arguments as JSON, and our call id."""
+
+    id: str
+    name: str
+    arguments: msgspec.Raw
+    call: str = ""
+
+
+class ToolResult(msgspec.Struct, frozen=True, tag_field="kind", tag="tool_result", omit_defaults=True):
+    """What a tool answered to the use of that id."""
+
+    use: str
+    text: str
+    failed: bool = False
+
+
+Block = Text | Thinking | ToolUse
+
+
+class FromCall(msgspec.Struct, frozen=True, tag_field="kind", tag="call"):
+    """A model call takes in the result of a call; the result itself stands at the call."""
+
+    call: str
+
+
+class FromEngine(msgspec.Struct, frozen=True, tag_field="kind", tag="engine"):
+    """A model call takes in words of the engine: validation results, a nudge to use the tools."""
+
+    text: str
+
+
+class FromBrief(msgspec.Struct, frozen=True, tag_field="kind", tag="brief"):
+    """A model call takes in the agent's brief, which stands in `agent.requested`."""
+
+
+Item = FromBrief | FromCall | FromEngine
+
+
+class Check(msgspec.Struct, frozen=True):
+    """A validation command that the engine runs: the call it runs as, and its argv."""
+
+    call: str
+    argv: tuple[str, ...]
+
+
+class AgentRequested(Fact, tag="agent.requested.v1"):
+    """An attempt at a step is wanted: all that the agent starts from."""
+
+    step: str
+    key: str
+    role: str
+    attempt: int
+    brief: str
+    definition: str
+    model: str
+    tools: dict[str, ToolSpec]
+    files: dict[str, File] = {}
+    writes: tuple[str, ...] = ()
+    expects: tuple[str, ...] = ()
+    validate: tuple[tuple[str, ...], ...] = ()
+    gate: bool = False
+    planner: bool = False
+    approve: str = "risky"
+    limits: Limits = Limits()
+
+
+class ModelRequested(Fact, tag="model.requested.v1"):
+    """A model call is wanted. It takes in only what is new, in prompt order; `attempt` counts tries at this turn."""
+
+    turn: int
+    takes: tuple[Item, ...] = ()
+    attempt: int = 1
+
+
+class ModelTakenOver(Fact, tag="model.taken_over.v1"):
+    """The call's ticket was delivered again: a new epoch performs it, the old one is fenced off."""
+
+    turn: int
+    epoch: int
+
+
+class ModelReissued(Fact, tag="model.reissued.v1"):
+    """The call's ticket was lost; this fact is its new one."""
+
+    turn: int
+    epoch: int
+
+
+class ModelResponded(Fact, tag="model.responded.v1"):
+    """The model answered in full."""
+
+    turn: int
+    epoch: int
+    content: tuple[Block, ...]
+    stop: Literal["end_turn", "tool_use", "max_tokens", "refusal"]
+    model: str
+    usage: Usage = Usage()
+
+
+class ModelFailed(Fact, tag="model.failed.v1"):
+    """The call gave no answer; with `retry_at` (ms since the epoch) it is tried again then, else the agent fails."""
+
+    turn: int
+    epoch: int
+    code: str
+    reason: str
+    retry_at: int = 0
+    usage: Usage = Usage()
+
+
+class ModelRefused(Fact, tag="model.refused.v1"):
+    """A late outcome of an old epoch, or after the end: recorded, and nothing changes."""
+
+    turn: int
+    epoch: int
+    reason: str
+
+
+class AgentChecking(Fact, tag="agent.checking.v1"):
+    """The engine runs the step's validation commands."""
+
+    round: int
+    checks: tuple[Check, ...]
+
+
+class AgentReissued(Fact, tag="agent.reissued.v1"):
+    """The agent's start ticket was lost; this fact is its new one."""
+
+
+class AgentCancelRequested(Fact, tag="agent.cancel_requested.v1"):
+    """Nothing new is asked; open calls are told to stop."""
+
+    by: str
+    reason: str = ""
+
+
+class AgentSucceeded(Fact, tag="agent.succeeded.v1"):
+    """The attempt has its result; `changes` are against the files it started from."""
+
+    summary: str
+    changes: Changes = {}
+    artifacts: tuple[Artifact, ...] = ()
+    verdict: Verdict | None = None
+    plan: Plan | None = None
+    turns: int = 0
+    usage: Usage = Usage()
+
+
+class AgentFailed(Fact, tag="agent.failed.v1"):
+    """The attempt ended without a result; `code` says of which kind the cause is."""
+
+    code: str
+    reason: str
+    usage: Usage = Usage()
+
+
+class AgentCanceled(Fact, tag="agent.canceled.v1"):
+    """The attempt ended by a cancel."""
+
+    by: str
+    reason: str = ""
+    usage: Usage = Usage()
+
+
+class AgentTurnFailed(Fact, tag="agent.turn_failed.v1"):
+    """A turn of this actor raised; `message` is what it was working on."""
+
+    message: str
+    error: str
+
+
+AgentFact = (
+    AgentRequested
+    | ModelRequested
+    | ModelTakenOver
+    | ModelReissued
+    | ModelResponded
+    | ModelFailed
+    | ModelRefused
+    | AgentChecking
+    | AgentReissued
+    | AgentCancelRequested
+    | AgentSucceeded
+    | AgentFailed
+    | AgentCanceled
+    | AgentTurnFailed
+)

@@ -1,0 +1,165 @@
+"""The plan: a DAG of steps, as blueprints and planners write it, and the rules that it must keep."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from re import compile as pattern
+from typing import Final
+
+import msgspec
+
+STEPS_MAX: Final = 200
+ROUNDS_MAX: Final = 10
+_KEY: Final = pattern(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+_ATTEMPT_SUFFIX: Final = pattern(r".*-[0-9]+")
+
+
+class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A step whose verdict opens or bars the way: which steps it may send back, and how many rounds at most."""
+
+    rework: tuple[str, ...]
+    rounds: int = 2
+
+
+class PlanStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One unit of the plan, done by one role.
+
+    `id` is the step's key in its plan, `expects` the artifacts (paths) it must leave, `writes` what it may write (empty: anything),
+    `validate` the commands that the engine runs: after the work of a plain step, before a gate's reviewer begins.
+    """
+
+    id: str
+    role: str
+    task: str
+    title: str = ""
+    needs: tuple[str, ...] = ()
+    expects: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    validate: tuple[tuple[str, ...], ...] = ()
+    gate: Gate | None = None
+
+
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Steps in the order they were written."""
+
+    steps: tuple[PlanStep, ...]
+
+
+def faults(plan: Plan, roles: Iterable[str]) -> list[str]:
+    """Return what is wrong with a plan, each fault led by its path; an empty list is a plan that can run."""
+    if not plan.steps:
+        return ["steps: a plan needs at least one step"]
+    if len(plan.steps) > STEPS_MAX:
+        return [f"steps: {len(plan.steps)} steps; a plan has at most {STEPS_MAX}"]
+    found = [*_key_faults(plan), *_role_faults(plan, frozenset(roles)), *_reference_faults(plan)]
+    return found or [*_cycle_faults(plan), *_gate_faults(plan)] or _overlap_faults(plan)
+
+
+def _key_faults(plan: Plan) -> list[str]:
+    found: list[str] = []
+    counts = Counter(step.id for step in plan.steps)
+    for index, step in enumerate(plan.steps):
+        path = f"steps[{index}].id"
+        if not _KEY.fullmatch(step.id) or _ATTEMPT_SUFFIX.fullmatch(step.id):
+            found.append(f"{path}: {step.id[:60]!r} must be 1 to 40 of a-z, 0-9 and '-', and not end in '-<number>'")
+        elif counts[step.id] > 1:
+            found.append(f"{path}: {step.id!r} stands {counts[step.id]} times; every step needs an id of its own")
+    return found
+
+
+def _role_faults(plan: Plan, roles: frozenset[str]) -> list[str]:
+    known = ", ".join(sorted(roles))
+    return [
+        f"steps[{index}].role: unknown role {step.role[:60]!r}; known roles: {known}"
+        for index, step in enumerate(plan.steps)
+        if step.role not in roles
+    ]
+
+
+def _reference_faults(plan: Plan) -> list[str]:
+    keys = {step.id for step in plan.steps}
+    found: list[str] = []
+    for index, step in enumerate(plan.steps):
+        references = [("needs", step.needs), ("gate.rework", step.gate.rework if step.gate else ())]
+        for field, names in references:
+            for place, name in enumerate(names):
+                path = f"steps[{index}].{field}[{place}]"
+                if name not in keys:
+                    found.append(f"{path}: no step {name[:60]!r} in this plan")
+                elif name == step.id:
+                    found.append(f"{path}: step {name!r} names itself")
+    return found
+
+
+def _cycle_faults(plan: Plan) -> list[str]:
+    needs = {step.id: step.needs for step in plan.steps}
+    done: set[str] = set()
+    while len(done) < len(needs):
+        ready = [key for key in needs if key not in done and done.issuperset(needs[key])]
+        if not ready:
+            return [f"steps: needs form a cycle: {' -> '.join(_cycle(needs, done))}"]
+        done.update(ready)
+    return []
+
+
+def _cycle(needs: Mapping[str, tuple[str, ...]], done: set[str]) -> list[str]:
+    walk = [next(key for key in needs if key not in done)]
+    while True:
+        step = next(key for key in needs[walk[-1]] if key not in done)
+        if step in walk:
+            return [*walk[walk.index(step) :], step]
+        walk.append(step)
+
+
+def _gate_faults(plan: Plan) -> list[str]:
+    found: list[str] = []
+    behind = ancestors(plan)
+    for index, step in enumerate(plan.steps):
+        if step.gate is None:
+            continue
+        if not 1 <= step.gate.rounds <= ROUNDS_MAX:
+            found.append(f"steps[{index}].gate.rounds: {step.gate.rounds} must be 1 to {ROUNDS_MAX}")
+        found += [
+            f"steps[{index}].gate.rework: {name!r} does not come before this gate; a gate sends back only what it waits for"
+            for name in step.gate.rework
+            if name not in behind[step.id]
+        ]
+    return found
+
+
+def ancestors(plan: Plan) -> dict[str, frozenset[str]]:
+    """Return for each step all the steps that come before it."""
+    needs = {step.id: step.needs for step in plan.steps}
+    found: dict[str, frozenset[str]] = {}
+    while len(found) < len(needs):
+        for key, names in needs.items():
+            if key not in found and all(name in found for name in names):
+                found[key] = frozenset(names).union(*(found[name] for name in names))
+    return found
+
+
+def descendants(plan: Plan, keys: Iterable[str]) -> frozenset[str]:
+    """Return all the steps that come after any of `keys`."""
+    wanted = frozenset(keys)
+    return frozenset(key for key, before in ancestors(plan).items() if before & wanted)
+
+
+def _overlap_faults(plan: Plan) -> list[str]:
+    behind = ancestors(plan)
+    found: list[str] = []
+    for index, step in enumerate(plan.steps):
+        for other in plan.steps[:index]:
+            if step.id in behind[other.id] or other.id in behind[step.id]:
+                continue
+            found += [
+                f"steps[{index}].writes: {one!r} overlaps {two!r} of step {other.id!r}, which can run at the same time; "
+                f"let one step need the other, or give them paths of their own"
+                for one in step.writes
+                for two in other.writes
+                if _overlap(one, two)
+            ]
+    return found
+
+
+def _overlap(one: str, two: str) -> bool:
+    first, second = one.rstrip("/"), two.rstrip("/")
+    return first == second or first.startswith(f"{second}/") or second.startswith(f"{first}/")

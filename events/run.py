@@ -1,0 +1,235 @@
+"""Facts of a run: the goal, the plan, the steps' dispatch and results, gates, and the end."""
+
+import msgspec
+
+from events.fact import Artifact, Changes, Fact, Finding, Usage, Verdict
+from events.plan import Plan
+
+
+class ToolSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What deciders must know of a tool: its effect (read, idempotent, keyed, unsafe), pool and care."""
+
+    effect: str
+    pool: str = "local"
+    writes: bool = False
+    risky: bool = False
+    question: bool = False
+
+
+class Role(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A role as a run pinned it: the blob of its prompt and tool schemas, its allowlist and its model."""
+
+    definition: str
+    tools: tuple[str, ...]
+    model: str
+    description: str = ""
+
+
+class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a run may go: attempts a step, model turns an agent, validation rounds, calls a turn, seconds an approval."""
+
+    attempts_max: int = 3
+    turns_max: int = 60
+    validation_rounds_max: int = 3
+    calls_max: int = 32
+    approval_seconds: int = 0
+    deliveries_max: int = 5
+
+
+class RunRequested(Fact, tag="run.requested.v1"):
+    """A goal was accepted. Without a plan a planner makes one. `steps` gives each step of the plan its id."""
+
+    goal: str
+    roles: dict[str, Role]
+    tools: dict[str, ToolSpec]
+    model: str
+    blueprint: str = ""
+    plan: Plan | None = None
+    approve: str = "risky"
+    labels: dict[str, str] = {}
+    limits: Limits = Limits()
+    by: str = ""
+
+
+class RunStarted(Fact, tag="run.started.v1"):
+    """A worker took the run up."""
+
+
+class PlanAccepted(Fact, tag="plan.accepted.v1"):
+    """The planner's plan is the run's plan now."""
+
+    plan: Plan
+    step: str
+    attempt: int
+    seq: int
+    usage: Usage = Usage()
+
+
+class StepStarted(Fact, tag="step.started.v1"):
+    """An attempt at a step was handed to its role; `actor` is the attempt's place in subjects."""
+
+    step: str
+    key: str
+    role: str
+    attempt: int
+    actor: str
+    title: str = ""
+    findings: tuple[Finding, ...] = ()
+    conflicts: tuple[str, ...] = ()
+
+
+class StepSucceeded(Fact, tag="step.succeeded.v1"):
+    """An attempt's result was accepted and its changes merged; `seq` is the agent's last fact."""
+
+    step: str
+    key: str
+    attempt: int
+    seq: int
+    summary: str
+    changes: Changes = {}
+    artifacts: tuple[Artifact, ...] = ()
+    usage: Usage = Usage()
+
+
+class StepConflicted(Fact, tag="step.conflicted.v1"):
+    """An attempt's changes met others on the same paths: nothing was merged, and it is tried again from the new head."""
+
+    step: str
+    key: str
+    attempt: int
+    seq: int
+    paths: tuple[str, ...]
+    usage: Usage = Usage()
+
+
+class StepFailed(Fact, tag="step.failed.v1"):
+    """An attempt failed; with `final` there is no further one."""
+
+    step: str
+    key: str
+    attempt: int
+    seq: int
+    code: str
+    reason: str
+    final: bool = False
+    usage: Usage = Usage()
+
+
+class StepCanceled(Fact, tag="step.canceled.v1"):
+    """An attempt ended because the run was canceled or had failed elsewhere."""
+
+    step: str
+    key: str
+    attempt: int
+    seq: int
+    usage: Usage = Usage()
+
+
+class GatePassed(Fact, tag="gate.passed.v1"):
+    """A gate's step ended with a verdict that opens the way."""
+
+    step: str
+    key: str
+    attempt: int
+    seq: int
+    verdict: Verdict
+    artifacts: tuple[Artifact, ...] = ()
+    usage: Usage = Usage()
+
+
+class GateFailed(Fact, tag="gate.failed.v1"):
+    """A gate sent steps back; past its rounds it `escalated` to a human by the call `ask`."""
+
+    step: str
+    key: str
+    attempt: int
+    seq: int
+    round: int
+    verdict: Verdict
+    rework: tuple[str, ...] = ()
+    ask: str = ""
+    usage: Usage = Usage()
+
+
+class GateWaived(Fact, tag="gate.waived.v1"):
+    """A human let a failed gate be."""
+
+    step: str
+    key: str
+    by: str
+    comment: str = ""
+
+
+class GateReopened(Fact, tag="gate.reopened.v1"):
+    """A human answered a failed gate with what to do; the steps it names are worked on once more."""
+
+    step: str
+    key: str
+    by: str
+    comment: str
+    rework: tuple[str, ...]
+
+
+class TimerSet(Fact, tag="timer.set.v1"):
+    """A timer of the run was asked for; `at` is its due time in ms since the epoch."""
+
+    timer: str
+    at: int
+    purpose: str
+
+
+class RunCancelRequested(Fact, tag="run.cancel_requested.v1"):
+    """Nothing new starts; what runs is told to stop."""
+
+    by: str
+    reason: str = ""
+
+
+class RunCanceled(Fact, tag="run.canceled.v1"):
+    """The run ended by a cancel."""
+
+    by: str
+    reason: str = ""
+
+
+class RunSucceeded(Fact, tag="run.succeeded.v1"):
+    """Every step of the plan is done."""
+
+    summary: str
+
+
+class RunFailed(Fact, tag="run.failed.v1"):
+    """The run ended without its result."""
+
+    code: str
+    reason: str
+    step: str = ""
+
+
+class RunTurnFailed(Fact, tag="run.turn_failed.v1"):
+    """A turn of this actor raised; `message` is what it was working on."""
+
+    message: str
+    error: str
+
+
+RunFact = (
+    RunRequested
+    | RunStarted
+    | PlanAccepted
+    | StepStarted
+    | StepSucceeded
+    | StepConflicted
+    | StepFailed
+    | StepCanceled
+    | GatePassed
+    | GateFailed
+    | GateWaived
+    | GateReopened
+    | TimerSet
+    | RunCancelRequested
+    | RunCanceled
+    | RunSucceeded
+    | RunFailed
+    | RunTurnFailed
+)
