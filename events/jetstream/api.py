@@ -1,0 +1,66 @@
+"""JetStream's JSON API: one request, one typed answer, the server's refusals as errors."""
+
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from events.jetstream.connection import REQUEST_SECONDS, Bus
+from events.log import LogUnavailable
+
+CALLBOARD: Final = "CALLBOARD"
+CALLBOARD_INBOX: Final = "CALLBOARD_INBOX"
+
+WRONG_LAST_SEQUENCE: Final = 10071
+WRONG_LAST_SEQUENCE_IN_FLIGHT: Final = 10164
+STREAM_NOT_FOUND: Final = 10059
+STREAM_NAME_IN_USE: Final = 10058
+NO_MESSAGE_FOUND: Final = 10037
+CONSUMER_NOT_FOUND: Final = 10014
+
+SECOND: Final = 1_000_000_000
+"""JetStream counts durations in nanoseconds."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """What the server says instead of an answer."""
+
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What every answer of the API may hold."""
+
+    error: Refusal | None = None
+
+
+class Published(Answer, frozen=True):
+    """The acknowledgement of a publish to a stream."""
+
+    stream: str = ""
+    seq: int = 0
+
+
+class ApiError(LogUnavailable):
+    """JetStream refused a request; `code` is its own number, as in `nats errors`."""
+
+    def __init__(self, verb: str, refusal: Refusal) -> None:
+        self.code = refusal.err_code
+        self.description = refusal.description
+        super().__init__(f"JetStream refused {verb[:200]}: {refusal.description} ({refusal.err_code or refusal.code})")
+
+
+AnswerT = TypeVar("AnswerT", bound=Answer)
+
+
+async def ask(
+    bus: Bus, verb: str, request: dict[str, Any] | None, *, answer: type[AnswerT], seconds: float = REQUEST_SECONDS
+) -> AnswerT:
+    """Send `request` to `$JS.API.<verb>` and return its answer. Raises ApiError, LogUnavailable."""
+    body = b"" if request is None else msgspec.json.encode(request)
+    reply = await bus.request(f"$JS.API.{verb}", body, seconds=seconds)
+    told = msgspec.json.decode(reply.body, type=answer)
+    if told.error is not None:
+        raise ApiError(verb, told.error)
+    return told

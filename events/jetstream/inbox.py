@@ -1,0 +1,75 @@
+"""The inbox: commands to actors, and timers that become commands when they are due."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from events import envelope
+from events.ids import InvalidToken
+from events.jetstream.api import CALLBOARD_INBOX, Answer, ApiError, Published, ask
+from events.jetstream.connection import REQUEST_SECONDS, Bus
+from events.log import LogUnavailable
+from events.subjects import Address, command_subject, timer_subject
+
+SCHEDULE: Final = "Nats-Schedule"
+TARGET: Final = "Nats-Schedule-Target"
+SEND_SECONDS_MAX: Final = 15.0
+AGAIN_SECONDS: Final = 0.05
+
+_published = msgspec.json.Decoder(Published)
+
+
+class Inbox:
+    """Puts commands and timers into the stream CALLBOARD_INBOX."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def send(
+        self, address: Address, verb: str, body: bytes, *, command_id: str, headers: Mapping[str, str] | None = None
+    ) -> int:
+        """Store a command, perhaps more than once, and return its sequence in the inbox; `command_id` tells repeats.
+
+        Raises LogUnavailable.
+        """
+        return await self._store(command_subject(address, verb), body, {**(headers or {}), envelope.ID: command_id})
+
+    async def schedule(self, address: Address, timer: str, *, at_ms: int, verb: str, body: bytes) -> None:
+        """Send `verb` with `body` to the actor at `at_ms` (ms since the epoch; a past time fires at once).
+
+        Replaces the actor's earlier timer of that name. Raises LogUnavailable.
+        """
+        headers = {SCHEDULE: f"@at {envelope.rfc3339(at_ms)}", TARGET: command_subject(address, verb)}
+        await self._store(timer_subject(address, timer), body, headers)
+
+    async def unschedule(self, address: Address, timer: str) -> None:
+        """Take a timer away; one that has fired, or never was, is no error. Raises LogUnavailable."""
+        request = {"filter": _literal(timer_subject(address, timer))}
+        await ask(self._bus, f"STREAM.PURGE.{CALLBOARD_INBOX}", request, answer=Answer)
+
+    async def _store(self, subject: str, body: bytes, headers: Mapping[str, str]) -> int:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SEND_SECONDS_MAX
+        _literal(subject)
+        while True:
+            try:
+                seconds = min(REQUEST_SECONDS, max(deadline - loop.time(), 0.1))
+                reply = await self._bus.request(subject, body, headers=headers, seconds=seconds)
+            except LogUnavailable:
+                if loop.time() >= deadline:
+                    raise
+                await asyncio.sleep(AGAIN_SECONDS)
+                continue
+            answer = _published.decode(reply.body)
+            if answer.error is not None:
+                raise ApiError(f"a publish to {subject}", answer.error)
+            return answer.seq
+
+
+def _literal(subject: str) -> str:
+    """Return `subject`; a wildcard or a dot in one of its tokens would reach other actors."""
+    if subject.count(".") != 6 or "*" in subject or ">" in subject:
+        raise InvalidToken("subject", subject)
+    return subject

@@ -1,0 +1,152 @@
+"""The two streams: made with exactly these settings, or found with them; with others we refuse to work.
+
+StreamDiffers    a stream has another setting than ours
+ServerTooOld     the server lacks what we rely on
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from events.jetstream.api import (
+    CALLBOARD,
+    CALLBOARD_INBOX,
+    SECOND,
+    STREAM_NAME_IN_USE,
+    STREAM_NOT_FOUND,
+    Answer,
+    ApiError,
+    ask,
+)
+from events.jetstream.connection import Bus
+from events.log import LogError
+from events.subjects import EVERY_COMMAND, EVERY_FACT, EVERY_TIMER, LIVE_SOURCE, LIVE_TARGET
+
+SERVER_MIN: Final = (2, 15)
+CONSUMERS_MAX: Final = 1_000_000
+INBOX_CONSUMER: Final = "inbox"
+ACK_WAIT_SECONDS: Final = 8.0
+ACK_PENDING_MAX: Final = 20_000
+
+LOG_SETTINGS: Final[Mapping[str, Any]] = {
+    "subjects": [EVERY_FACT],
+    "storage": "file",
+    "retention": "limits",
+    "discard": "new",
+    "max_consumers": CONSUMERS_MAX,
+    "allow_direct": True,
+    "deny_delete": True,
+    "deny_purge": False,
+    "republish": {"src": LIVE_SOURCE, "dest": LIVE_TARGET},
+}
+INBOX_SETTINGS: Final[Mapping[str, Any]] = {
+    "subjects": [EVERY_COMMAND, EVERY_TIMER],
+    "storage": "file",
+    "retention": "workqueue",
+    "max_consumers": CONSUMERS_MAX,
+    "max_msgs": -1,
+    "max_bytes": -1,
+    "max_age": 0,
+    "allow_msg_schedules": True,
+    "allow_msg_ttl": True,
+}
+
+
+class StreamDiffers(LogError):
+    """A stream is there with a setting that is not ours."""
+
+    def __init__(self, stream: str, field: str, found: object, should: object) -> None:
+        self.stream = stream
+        self.field = field
+        super().__init__(
+            f"stream {stream}: {field} is {found!r} and must be {should!r}; "
+            f"change it with `nats stream edit {stream}`, or name another server or account"
+        )
+
+
+class ServerTooOld(LogError):
+    """The NATS server is older than what we rely on."""
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+        needed = ".".join(str(part) for part in SERVER_MIN)
+        super().__init__(f"nats-server {version} is too old; {needed} or newer is needed")
+
+
+class _Stream(Answer, frozen=True):
+    config: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+
+
+def work_consumer(name: str, subject: str, *, ack_wait_seconds: float) -> dict[str, Any]:
+    """Return the settings of a durable consumer of work: everything from the start, until acked, however often."""
+    return {
+        "durable_name": name,
+        "name": name,
+        "filter_subject": subject,
+        "deliver_policy": "all",
+        "ack_policy": "explicit",
+        "ack_wait": round(ack_wait_seconds * SECOND),
+        "max_deliver": -1,
+        "max_ack_pending": ACK_PENDING_MAX,
+    }
+
+
+async def ensure_streams(bus: Bus, *, replicas: int = 1, ack_wait_seconds: float = ACK_WAIT_SECONDS) -> None:
+    """Make the streams and the inbox's consumer where they are missing, and check those that are there.
+
+    Raises ServerTooOld, StreamDiffers, LogUnavailable.
+    """
+    _check_version(bus.server_version)
+    await _ensure(bus, CALLBOARD, {**LOG_SETTINGS, "num_replicas": replicas})
+    await _ensure(bus, CALLBOARD_INBOX, {**INBOX_SETTINGS, "num_replicas": replicas})
+    config = work_consumer(INBOX_CONSUMER, EVERY_COMMAND, ack_wait_seconds=ack_wait_seconds)
+    await put_consumer(bus, CALLBOARD_INBOX, config)
+
+
+async def put_consumer(bus: Bus, stream: str, config: Mapping[str, Any]) -> None:
+    """Make a consumer, or bring one of that name to these settings. Raises LogUnavailable."""
+    verb = f"CONSUMER.CREATE.{stream}.{config['name']}.{config['filter_subject']}"
+    await ask(bus, verb, {"stream_name": stream, "config": dict(config)}, answer=Answer)
+
+
+async def _ensure(bus: Bus, stream: str, settings: Mapping[str, Any]) -> None:
+    found = await _find(bus, stream)
+    if found is None:
+        try:
+            made = await ask(bus, f"STREAM.CREATE.{stream}", {"name": stream, **settings}, answer=_Stream, seconds=15)
+            found = made.config
+        except ApiError as error:
+            if error.code != STREAM_NAME_IN_USE:
+                raise
+            found = await _find(bus, stream) or {}  # another process was quicker, with other settings
+    for field, should in settings.items():
+        _check_field(stream, field, found.get(field), should)
+
+
+async def _find(bus: Bus, stream: str) -> dict[str, Any] | None:
+    try:
+        return (await ask(bus, f"STREAM.INFO.{stream}", None, answer=_Stream)).config
+    except ApiError as error:
+        if error.code != STREAM_NOT_FOUND:
+            raise
+        return None
+
+
+def _check_field(stream: str, field: str, found: Any, should: Any) -> None:
+    if field == "num_replicas" and isinstance(found, int) and found >= should:
+        return  # an operator may always keep more copies
+    if field == "republish" and isinstance(found, dict):
+        found = {key: value for key, value in msgspec.convert(found, dict[str, Any]).items() if value}
+    if (found or should) and found != should:
+        raise StreamDiffers(stream, field, found, should)
+
+
+def _check_version(version: str) -> None:
+    numbers = version.partition("-")[0].split(".")
+    try:
+        known = (int(numbers[0]), int(numbers[1]))
+    except (ValueError, IndexError):
+        raise ServerTooOld(version) from None
+    if known < SERVER_MIN:
+        raise ServerTooOld(version)
