@@ -5,13 +5,13 @@
 
 import asyncio
 from collections import deque
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import NoReturn, Self
 
 import structlog
 
-from deploy.errors import KeepsDying
+from deploy.errors import DidNotStart, KeepsDying
 from deploy.folder import FolderLock
 from deploy.nats_server import NatsServer
 from deploy.postgres import Postgres
@@ -88,8 +88,9 @@ class LocalStack:
             for server in self.servers:
                 if not server.is_running:
                     _count(deaths, server)
-                    logger.warning("server_restarted", server=server.name, log=str(server.log_path))
-                    await server.start()
+                    logger.warning("server_restarting", server=server.name, log=str(server.log_path))
+                    with suppress(DidNotStart):  # counts like a death
+                        await server.start()
             await asyncio.sleep(WATCH_SECONDS)
 
 

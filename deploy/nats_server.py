@@ -55,6 +55,10 @@ class NatsServer(Server):
         return f"nats://{LOOPBACK}:{self._port}"
 
     @property
+    def port(self) -> int:
+        return self._port
+
+    @property
     def monitor_url(self) -> str:
         """Where /varz, /jsz and /healthz are read."""
         return f"http://{LOOPBACK}:{self._monitor_port}"
