@@ -85,6 +85,7 @@ class AgentRequested(Fact, tag="agent.requested.v1"):
     validate: tuple[tuple[str, ...], ...] = ()
     gate: bool = False
     planner: bool = False
+    plan_roles: tuple[str, ...] = ()
     approve: str = "risky"
     limits: Limits = Limits()
 
@@ -172,10 +173,11 @@ class AgentSucceeded(Fact, tag="agent.succeeded.v1"):
 
 
 class AgentFailed(Fact, tag="agent.failed.v1"):
-    """The attempt ended without a result; `code` says of which kind the cause is."""
+    """The attempt ended without a result; `code` says of which kind the cause is, `final` that another attempt cannot help."""
 
     code: str
     reason: str
+    final: bool = False
     usage: Usage = Usage()
 
 

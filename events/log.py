@@ -1,9 +1,9 @@
 """The log: what every form of it can do. The stream sequence is the one number.
 
-    LogError
-    ├─ Conflict        the actor's last sequence is not the expected one: read on and decide again
-    ├─ LogUnavailable  no answer in time; what was sent may or may not be stored
-    └─ TooLarge        a fact above the log's limit: its content belongs in the blob store
+LogError
+├─ Conflict        the actor's last sequence is not the expected one: read on and decide again
+├─ LogUnavailable  no answer in time; what was sent may or may not be stored
+└─ TooLarge        a fact above the log's limit: its content belongs in the blob store
 """
 
 from collections.abc import AsyncIterator
@@ -35,7 +35,9 @@ class TooLarge(LogError):
     """A fact is larger than the log takes."""
 
     def __init__(self, size: int) -> None:
-        super().__init__(f"a fact of {size} bytes; the log takes {FACT_BYTES_MAX}: longer content goes to the blob store")
+        super().__init__(
+            f"a fact of {size} bytes; the log takes {FACT_BYTES_MAX}: longer content goes to the blob store"
+        )
 
 
 class Log(Protocol):

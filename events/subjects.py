@@ -1,10 +1,10 @@
 """The subject grammar: build and parse; nowhere else is a dot joined.
 
-    cb.<workspace>.evt.<run>.<step>.<call>.<kind>.<fact>.<to>    facts
-    cb.<workspace>.cmd.<run>.<step>.<call>.<verb>                commands, fired timers
-    cb.<workspace>.tmr.<run>.<step>.<call>.<timer>               message schedules
-    cb.<workspace>.delta.<run>.<step>                            token deltas, never stored
-    cb.<workspace>.api.<noun>.<verb>                             request and reply
+cb.<workspace>.evt.<run>.<step>.<call>.<kind>.<fact>.<to>    facts
+cb.<workspace>.cmd.<run>.<step>.<call>.<verb>                commands, fired timers
+cb.<workspace>.tmr.<run>.<step>.<call>.<timer>               message schedules
+cb.<workspace>.delta.<run>.<step>                            token deltas, never stored
+cb.<workspace>.api.<noun>.<verb>                             request and reply
 """
 
 from typing import Final, Literal

@@ -22,8 +22,8 @@ SILENCE_SECONDS_MAX: Final = 7.0
 INACTIVE_SECONDS_MAX: Final = 30
 AGAIN_SECONDS: Final = 0.1
 
-ENDED: Final = ("404", "408")
-WENT_ON: Final = "Message Size Exceeds MaxBytes"
+PULL_ENDED: Final = ("Batch Completed", "Message Size Exceeds MaxBytes")
+"""Under status 409, and yet nothing is wrong with the consumer."""
 
 log = structlog.get_logger(__name__)
 
@@ -143,7 +143,7 @@ class Tail:
             return
         self._wanted = 0
         description = msg.headers.get(DESCRIPTION, "")
-        if msg.status not in ENDED and not description.startswith(WENT_ON):
+        if msg.status not in {"404", "408"} and description not in PULL_ENDED:
             self.torn = f"{msg.status} {description}".strip()
 
     def _on_reconnect(self) -> None:

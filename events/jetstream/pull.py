@@ -147,10 +147,10 @@ class Pull:
     def _take_status(self, msg: Msg) -> None:
         if msg.subject != f"{self._inbox}.{self._number}":
             return
-        if msg.status in {"404", "408"}:
+        description = msg.headers.get(DESCRIPTION, "")
+        if msg.status in {"404", "408"} or description == "Batch Completed":
             self._end()
             return
-        description = msg.headers.get(DESCRIPTION, "")
         self.missing = msg.status == "503" or description == "Consumer Deleted"
         self._end(failed=True, reason=f"{msg.status} {description}".strip())
 

@@ -1,0 +1,253 @@
+"""What an agent knows: its request, its conversation, its calls, its branch of the files. A pure fold of its scope."""
+
+import msgspec
+from msgspec.structs import replace
+
+from actors.decider import Seen
+from actors.model import Message, Text, ToolResult
+from events.agent import (
+    AgentCanceled,
+    AgentCancelRequested,
+    AgentChecking,
+    AgentFailed,
+    AgentReissued,
+    AgentRequested,
+    AgentSucceeded,
+    AgentTurnFailed,
+    FromBrief,
+    FromCall,
+    FromEngine,
+    Item,
+    ModelFailed,
+    ModelReissued,
+    ModelRequested,
+    ModelResponded,
+    ModelTakenOver,
+    ToolUse,
+)
+from events.envelope import Record
+from events.fact import Artifact, Changes, File, Usage
+from events.subjects import Address
+from events.tool import (
+    ApprovalDecided,
+    ApprovalExpired,
+    ApprovalRequested,
+    ToolCanceled,
+    ToolCompleted,
+    ToolFailed,
+    ToolOutcomeUnknown,
+    ToolRequested,
+)
+
+End = AgentSucceeded | AgentFailed | AgentCanceled
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A call the agent asked for: by the model's `use`, or as a validation command of the engine (`argv`).
+
+    `created` is the sequence of its request, 0 while there is none.
+    """
+
+    id: str
+    name: str
+    arguments: bytes
+    asked: int
+    use: str = ""
+    argv: tuple[str, ...] = ()
+    created: int = 0
+    waiting: bool = False
+    end: ToolCompleted | ToolFailed | ToolCanceled | ToolOutcomeUnknown | None = None
+
+    @property
+    def failed(self) -> bool:
+        return not isinstance(self.end, ToolCompleted)
+
+    @property
+    def text(self) -> str:
+        match self.end:
+            case ToolCompleted(text=text):
+                return text
+            case ToolFailed(code=code, reason=reason):
+                return f"{code}: {reason}"
+            case ToolCanceled():
+                return "canceled"
+            case ToolOutcomeUnknown():
+                return "outcome_unknown: it may or may not have happened"
+            case None:
+                return ""
+
+
+class OpenModelCall(msgspec.Struct, frozen=True):
+    """A model call that is asked and not answered; with `retry_at` it failed and waits for its timer."""
+
+    turn: int
+    attempt: int
+    ticket: int
+    queue: str
+    epoch: int = 1
+    retry_at: int = 0
+    failed_seq: int = 0
+    code: str = ""
+    reason: str = ""
+
+
+class AgentState(msgspec.Struct, frozen=True):
+    """One attempt at a step. `batch` is the calls of the last answer, `checks` those of the last validation."""
+
+    address: Address
+    seen: Seen = Seen()
+    request: AgentRequested | None = None
+    ticket: int = 0
+    queue: str = ""
+    turn: int = 0
+    model: OpenModelCall | None = None
+    messages: tuple[Message, ...] = ()
+    calls: dict[str, Call] = {}
+    batch: tuple[str, ...] = ()
+    answer: ModelResponded | None = None
+    checks: tuple[str, ...] = ()
+    check_rounds: int = 0
+    checked: bool = False
+    changes: Changes = {}
+    artifacts: dict[str, Artifact] = {}
+    usage: Usage = Usage()
+    cancel: AgentCancelRequested | None = None
+    cancel_seq: int = 0
+    end: End | None = None
+
+    @property
+    def files(self) -> dict[str, File]:
+        """The branch: the files the agent started from, with its calls' changes on top."""
+        files = dict(self.request.files) if self.request else {}
+        for path, (_, after) in self.changes.items():
+            if after is None:
+                files.pop(path, None)
+            else:
+                files[path] = after
+        return files
+
+    def open_calls(self) -> list[Call]:
+        """The calls that exist and have not ended."""
+        return [call for call in self.calls.values() if call.created and call.end is None]
+
+    def unfinished_calls(self) -> list[Call]:
+        """The calls that were asked for and have not ended, whether they exist or not."""
+        return [call for call in self.calls.values() if call.end is None]
+
+
+def evolve(state: AgentState, record: Record) -> AgentState:
+    """Take a stored fact of the agent, or of one of its calls, in."""
+    if record.address.kind == "tool":
+        return _take_call(state, record)
+    state = replace(state, seen=state.seen.take(record))
+    match record.fact:
+        case AgentRequested() as fact:
+            return replace(state, request=fact, ticket=record.ticket, queue=record.to)
+        case AgentReissued():
+            return replace(state, ticket=record.ticket, queue=record.to)
+        case ModelRequested() as fact:
+            return _ask_model(state, fact, record)
+        case ModelTakenOver(epoch=epoch):
+            return replace(state, model=replace(state.model, epoch=epoch)) if state.model else state
+        case ModelReissued(epoch=epoch) if state.model:
+            return replace(state, model=replace(state.model, epoch=epoch, ticket=record.ticket, queue=record.to))
+        case ModelResponded() as fact:
+            return _take_answer(state, fact, record.seq)
+        case ModelFailed() as fact:
+            return _take_failure(state, fact, record.seq)
+        case AgentChecking(checks=checks, round=round_):
+            argvs = {check.call: check.argv for check in checks}
+            calls = {
+                call: Call(call, "run_check", msgspec.json.encode({"argv": argv}), record.seq, argv=argv)
+                for call, argv in argvs.items()
+            }
+            return replace(state, calls=state.calls | calls, checks=tuple(calls), check_rounds=round_, checked=True)
+        case AgentCancelRequested() as fact:
+            return replace(state, cancel=fact, cancel_seq=record.seq)
+        case AgentSucceeded() | AgentFailed() | AgentCanceled() as fact:
+            return replace(state, end=fact)
+        case AgentTurnFailed(message=message):
+            return replace(state, seen=state.seen.failed(message))
+        case _:
+            return state
+
+
+def _ask_model(state: AgentState, fact: ModelRequested, record: Record) -> AgentState:
+    queue = record.to
+    if queue == "-" and state.request is not None:
+        queue = state.queue if record.ticket == state.ticket else f"agent-{state.request.role}"
+    asked = OpenModelCall(turn=fact.turn, attempt=fact.attempt, ticket=record.ticket, queue=queue)
+    if fact.attempt > 1 and state.model is not None:
+        return replace(state, model=replace(asked, epoch=state.model.epoch + 1))
+    blocks = tuple(block for item in fact.takes for block in _blocks(state, item))
+    message = Message(role="user", blocks=blocks)
+    return replace(state, model=asked, turn=fact.turn, messages=(*state.messages, message), checked=False)
+
+
+def _blocks(state: AgentState, item: Item) -> tuple[Text | ToolResult, ...]:
+    match item:
+        case FromBrief():
+            return (Text(state.request.brief if state.request else ""),)
+        case FromEngine(text=text):
+            return (Text(text),)
+        case FromCall(call=id_):
+            call = state.calls[id_]
+            if call.argv:
+                return (Text(f"$ {' '.join(call.argv)}\n{call.text}"),)
+            return (ToolResult(use=call.use, text=call.text, failed=call.failed),)
+
+
+def _take_answer(state: AgentState, fact: ModelResponded, seq: int) -> AgentState:
+    uses = [block for block in fact.content if isinstance(block, ToolUse)]
+    calls = {use.call: Call(use.call, use.name, bytes(use.arguments), seq, use=use.id) for use in uses}
+    return replace(
+        state,
+        model=None,
+        answer=fact,
+        messages=(*state.messages, Message(role="assistant", blocks=fact.content)),
+        calls=state.calls | calls,
+        batch=tuple(calls),
+        usage=state.usage + fact.usage,
+    )
+
+
+def _take_failure(state: AgentState, fact: ModelFailed, seq: int) -> AgentState:
+    usage = state.usage + fact.usage
+    if state.model is None:
+        return replace(state, usage=usage)
+    return replace(
+        state,
+        usage=usage,
+        model=replace(state.model, retry_at=fact.retry_at, failed_seq=seq, code=fact.code, reason=fact.reason),
+    )
+
+
+def _take_call(state: AgentState, record: Record) -> AgentState:
+    call = state.calls.get(record.address.call)
+    if call is None:
+        return state
+    match record.fact:
+        case ToolRequested():
+            call = replace(call, created=record.seq)
+        case ApprovalRequested():
+            call = replace(call, waiting=True)
+        case ApprovalDecided() | ApprovalExpired():
+            call = replace(call, waiting=False)
+        case ToolCompleted() | ToolFailed() | ToolCanceled() | ToolOutcomeUnknown() as end:
+            call = replace(call, end=end, waiting=False)
+        case _:
+            return state
+    state = replace(state, calls=state.calls | {call.id: call})
+    return _take_result(state, call.end) if isinstance(call.end, ToolCompleted) else state
+
+
+def _take_result(state: AgentState, end: ToolCompleted) -> AgentState:
+    if not end.changes and not end.artifacts:
+        return state
+    changes = dict(state.changes)
+    for path, (before, after) in end.changes.items():
+        first = changes[path][0] if path in changes else before
+        changes[path] = (first, after)
+    changes = {path: change for path, change in changes.items() if change[0] != change[1]}
+    artifacts = state.artifacts | {artifact.name: artifact for artifact in end.artifacts}
+    return replace(state, changes=changes, artifacts=artifacts)

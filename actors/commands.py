@@ -1,0 +1,100 @@
+"""Commands as they come in on the inbox: verb and JSON body to a command of the addressed actor."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from actors.decider import Cancel, Command, Nudge, TimerFired
+from actors.tool import Decide
+from events.ids import InvalidToken, check_token
+from events.subjects import ActorKind, Address
+from events.tool import Decision
+
+BODY_BYTES_MAX: Final = 256 * 1024
+
+
+class BadCommand(Exception):
+    """A command that no actor can take; `code` is stable."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        self.code = code
+        super().__init__(reason)
+
+
+class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What every command carries: an id under which it is done once."""
+
+    id: str
+
+
+class CancelBody(Body, frozen=True, forbid_unknown_fields=True):
+    by: str = "nats"
+    reason: str = ""
+
+
+class TimerBody(Body, frozen=True, forbid_unknown_fields=True):
+    timer: str
+
+
+class NudgeBody(Body, frozen=True, forbid_unknown_fields=True):
+    floors: dict[str, int]
+
+
+class DecideBody(Body, frozen=True, forbid_unknown_fields=True):
+    decision: Decision
+    by: str = "nats"
+    comment: str = ""
+    arguments: msgspec.Raw = msgspec.Raw(b"")
+    digest: str = ""
+
+
+BODIES: Final[Mapping[str, tuple[type[Body], frozenset[ActorKind]]]] = {
+    "cancel": (CancelBody, frozenset({"run", "agent", "tool"})),
+    "timer": (TimerBody, frozenset({"run", "agent", "tool"})),
+    "nudge": (NudgeBody, frozenset({"run", "agent", "tool"})),
+    "decide": (DecideBody, frozenset({"tool"})),
+}
+
+
+def parse(address: Address, verb: str, body: bytes, *, now_ms: int) -> Command:
+    """Return the command; raises BadCommand naming the field and the rule."""
+    if verb not in BODIES:
+        raise BadCommand("unknown_verb", f"verb: {verb[:60]!r} is not one of {', '.join(sorted(BODIES))}")
+    type_, kinds = BODIES[verb]
+    if address.kind not in kinds:
+        raise BadCommand(
+            "wrong_actor", f"verb: {verb!r} goes to a {' or '.join(sorted(kinds))}, not to a {address.kind}"
+        )
+    if len(body) > BODY_BYTES_MAX:
+        raise BadCommand("too_large", f"body: {len(body)} bytes; at most {BODY_BYTES_MAX}")
+    try:
+        parsed = msgspec.json.decode(body, type=type_)
+        check_token(parsed.id, "id")
+    except (msgspec.DecodeError, InvalidToken) as fault:
+        raise BadCommand("bad_body", str(fault)) from None
+    if parsed.id.isdigit():
+        raise BadCommand("bad_body", "id: digits alone are sequences of the log; begin it with a letter")
+    return _command(parsed, now_ms)
+
+
+def _command(body: Any, now_ms: int) -> Command:
+    match body:
+        case CancelBody():
+            return Cancel(id=body.id, now_ms=now_ms, by=body.by, reason=body.reason)
+        case TimerBody():
+            return TimerFired(id=body.id, now_ms=now_ms, timer=body.timer)
+        case NudgeBody():
+            return Nudge(id=body.id, now_ms=now_ms, floors=body.floors)
+        case DecideBody():
+            return Decide(
+                id=body.id,
+                now_ms=now_ms,
+                decision=body.decision,
+                by=body.by,
+                comment=body.comment,
+                arguments=bytes(body.arguments),
+                digest=body.digest,
+            )
+        case _:
+            raise BadCommand("unknown_verb", "no such command")

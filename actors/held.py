@@ -1,0 +1,97 @@
+"""What a worker holds: each message in hand beats until it is settled, and its performer answers that it is alive (T5, T7)."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import structlog
+
+from actors.decider import Perform
+from actors.mailbox import Mailbox
+from events.log import LogError
+
+log = structlog.get_logger()
+
+
+class Delivery(Protocol):
+    """A message in hand."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def delivered(self) -> int: ...
+    @property
+    def received(self) -> float: ...
+
+    async def ack(self) -> None: ...
+
+    async def nak(self, seconds: float) -> None: ...
+
+    async def progress(self) -> None: ...
+
+
+class Held:
+    """One message in hand, and the effect performed on its ticket, if any."""
+
+    def __init__(self, delivery: Delivery, *, ack_wait_seconds: float) -> None:
+        self.delivery = delivery
+        self.ack_wait_seconds = ack_wait_seconds
+        self.beaten = time.monotonic()
+        self.lost = False
+        self.box: Mailbox[Any] | None = None
+        self.request: Perform | None = None
+        self.effect: asyncio.Future[Any] | None = None
+        self.unsubscribe: Callable[[], Awaitable[None]] | None = None
+
+    async def settle(self) -> None:
+        """Ack, unless the message was away from us for longer than the server waits (a zombie's ack would delete another's ticket)."""
+        if not self.lost and time.monotonic() - self.beaten <= self.ack_wait_seconds:
+            await self.delivery.ack()
+
+
+class Beat:
+    """One task that keeps all messages in hand alive, and stops effects that are no longer asked for."""
+
+    def __init__(
+        self, *, ack_wait_seconds: float, answer_for: Callable[[int], Awaitable[Callable[[], Awaitable[None]]]]
+    ) -> None:
+        self.ack_wait_seconds = ack_wait_seconds
+        self.answer_for = answer_for
+        self.held: dict[tuple[str, int], Held] = {}
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        pause = self.ack_wait_seconds / 12
+        while True:
+            await asyncio.sleep(pause)
+            now = time.monotonic()
+            for held in list(self.held.values()):
+                if now - held.beaten >= self.ack_wait_seconds / 3:
+                    await self._one(held, now)
+
+    async def _one(self, held: Held, now: float) -> None:
+        if now - held.beaten > self.ack_wait_seconds:
+            held.lost = True
+        try:
+            if not held.lost:
+                await held.delivery.progress()
+            held.beaten = now
+            if held.effect is not None and held.unsubscribe is None:
+                held.unsubscribe = await self.answer_for(held.delivery.seq)
+            await self._still_asked(held)
+        except LogError as fault:
+            log.warning("beat_missed", seq=held.delivery.seq, error=str(fault))
+
+    async def _still_asked(self, held: Held) -> None:
+        box, request, effect = held.box, held.request, held.effect
+        if box is None or request is None or effect is None or effect.done():
+            return
+        last = await box.facts.peek(box.address.fence)
+        if last is None or last.seq <= box.seen.last:
+            return
+        async with box.turn:
+            await box.read_to(last.seq)
+        if request not in box.decider.pending(box.state):
+            log.info("effect_stopped", actor=str(box.address), ticket=request.ticket, epoch=request.epoch)
+            effect.cancel()

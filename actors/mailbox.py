@@ -1,0 +1,139 @@
+"""Warm state: an actor's state and the sequence up to which its scope was read. It moves by contiguous reads only.
+
+A turn holds its actor's mailbox while it loads, decides and appends; performing runs beside it.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Final, Generic
+
+import structlog
+
+from actors.agent import AGENT
+from actors.agent_state import AgentState
+from actors.decider import Decider, State
+from actors.run import RUN
+from actors.tool import TOOL
+from events.envelope import Entry, Record
+from events.fact import Fact, type_of
+from events.log import Conflict, Log, LogUnavailable
+from events.subjects import ActorKind, Address
+
+DECIDERS: Final[Mapping[ActorKind, Decider[Any]]] = {"run": RUN, "agent": AGENT, "tool": TOOL}
+REPLICA_SECONDS_MAX: Final = 5.0
+MAILBOXES_MAX: Final = 4096
+
+log = structlog.get_logger()
+
+
+class Mailbox(Generic[State]):
+    """One actor in this worker."""
+
+    def __init__(self, address: Address, decider: Decider[State], facts: Log) -> None:
+        self.address = address
+        self.decider = decider
+        self.facts = facts
+        self.state: State = decider.initial(address)
+        self.position = 0
+        self.turn = asyncio.Lock()
+
+    @property
+    def seen(self) -> Any:
+        """What every state knows of itself (actors.decider.Seen)."""
+        state: Any = self.state
+        return state.seen
+
+    async def read_to(self, upto: int) -> None:
+        """Read the scope on until the record at `upto` was seen; a replica that is late is asked again (rule T1).
+
+        Raises LogUnavailable if it stays late.
+        """
+        deadline = asyncio.get_running_loop().time() + REPLICA_SECONDS_MAX
+        while self.position < upto:
+            for record in await self.facts.load(self.address.scope, after=self.position):
+                self._take(record)
+            if self.position < upto:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise LogUnavailable(f"a replica still lacks sequence {upto}")
+                await asyncio.sleep(0.005)
+
+    async def read_on(self) -> None:
+        """Read up to what the log's leader has now, as a command needs it (rule T1)."""
+        await self.read_to(await self.facts.last(self.address.scope))
+
+    async def append(self, fact: Fact, to: str, *, causation: str, id: str, time_ms: int, engine: str) -> Record:  # noqa: A002 -- the envelope's word
+        """Append one fact of this actor, take it in and return it; raises Conflict, after which the caller reads on."""
+        entry = Entry(
+            address=self.address,
+            to=to,
+            fact=fact,
+            id=id,
+            time_ms=time_ms,
+            causation=causation,
+            version=self.seen.version + 1,
+            engine=engine,
+        )
+        seq = await self.facts.append(entry, expected=self.seen.last)
+        record = Record(
+            seq=seq,
+            address=self.address,
+            to=to,
+            fact=fact,
+            id=id,
+            time_ms=time_ms,
+            causation=causation,
+            version=entry.version,
+            body=b"",
+            engine=engine,
+        )
+        log.debug("appended", type=type_of(fact), to=to, seq=seq, actor=str(self.address))
+        if self._alone():
+            self._take(record)
+        else:
+            await self.read_to(seq)
+        return record
+
+    async def recover(self, conflict: Conflict) -> None:
+        """Read on after a conflict, at least to the sequence it names."""
+        if conflict.last > self.position:
+            await self.read_to(conflict.last)
+        else:
+            await self.read_on()
+
+    def _alone(self) -> bool:
+        """Tell whether nobody else can have written to the scope since it was read: only an agent's calls do."""
+        state: Any = self.state
+        return not isinstance(state, AgentState) or not state.unfinished_calls()
+
+    def _take(self, record: Record) -> None:
+        if record.seq > self.position:
+            self.state = self.decider.evolve(self.state, record)
+            self.position = record.seq
+
+
+class Mailboxes:
+    """The mailboxes of a worker, the least recently used dropped first; a dropped one is loaded again from the log."""
+
+    def __init__(self, facts: Log, *, limit: int = MAILBOXES_MAX) -> None:
+        self.facts = facts
+        self.limit = limit
+        self._boxes: OrderedDict[Address, Mailbox[Any]] = OrderedDict()
+
+    def of(self, address: Address) -> Mailbox[Any]:
+        """Return the actor's mailbox."""
+        box = self._boxes.get(address)
+        if box is None:
+            box = self._boxes[address] = Mailbox(address, DECIDERS[address.kind], self.facts)
+        self._boxes.move_to_end(address)
+        self._drop_oldest()
+        return box
+
+    def forget(self, address: Address) -> None:
+        """Drop an actor's state, as after its end."""
+        self._boxes.pop(address, None)
+
+    def _drop_oldest(self) -> None:
+        for address in list(self._boxes)[: max(0, len(self._boxes) - self.limit)]:
+            if not self._boxes[address].turn.locked():
+                del self._boxes[address]

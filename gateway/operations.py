@@ -1,0 +1,324 @@
+"""What every door offers: each operation parses, runs the first half of one turn (load, decide, append) and answers from it.
+
+HTTP, the NATS services and the CLI are thin shells around these. They need the log only, so they work while Postgres is away.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+
+from actors.decider import Cancel, Command, Refused
+from actors.run import StartRun
+from actors.run_state import RunState
+from actors.tool import Decide, ToolState, call_id
+from actors.turn import Turn
+from events.fact import Fact
+from events.ids import InvalidToken, check_token, trace_id
+from events.log import Conflict, LogError
+from events.plan import Plan, faults
+from events.run import Limits, Role, RunRequested
+from events.subjects import Address, call_anywhere
+from events.tool import Decision
+from gateway import blueprint as blueprints
+from gateway.errors import Problem, invalid, not_found, unavailable
+from gateway.idempotency import claim_of, remember
+from gateway.system import System
+
+GOAL_BYTES_MAX: Final = 64 * 1024
+LABELS_MAX: Final = 32
+COMMENT_CHARS_MAX: Final = 4_000
+
+
+class CreateRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A goal, with a blueprint's name, a plan of one's own, or neither: then a planner makes the plan."""
+
+    goal: str
+    blueprint: str = ""
+    plan: Plan | None = None
+    model: str = ""
+    labels: dict[str, str] = {}
+    approvals: Literal["auto", "risky", "all", ""] = ""
+    limits: Limits = Limits()
+
+
+class RunAccepted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a created run is answered with."""
+
+    id: str
+    workspace: str
+    status: str
+    goal: str
+    blueprint: str
+    model: str
+    trace_id: str
+    seq: int
+
+
+class DecideApproval(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A human's decision; an edit carries `arguments`, a response its `comment`; `digest` binds it to what was shown."""
+
+    decision: Decision
+    comment: str = ""
+    arguments: dict[str, Any] | None = None
+    digest: str = ""
+    by: str = ""
+
+
+class Decided(msgspec.Struct, frozen=True, kw_only=True):
+    """The decision that stands."""
+
+    id: str
+    run: str
+    step: str
+    call: str
+    decision: str
+    by: str
+    comment: str
+    seq: int
+
+
+class CancelRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Why a run is stopped, and by whom."""
+
+    reason: str = ""
+    by: str = ""
+
+
+class Operations:
+    """The operations of one system. `by` is who asks, as the door knows it."""
+
+    def __init__(self, system: System) -> None:
+        self.system = system
+
+    async def create_run(
+        self, workspace: str, request: CreateRun, *, by: str, key: str = "", inline: blueprints.Blueprint | None = None
+    ) -> tuple[RunAccepted, bool]:
+        """Accept a goal and return the run, and whether this is the replay of an earlier answer to the same `key`.
+
+        `inline` is a blueprint the caller read from its own disk. Raises Problem.
+        """
+        check_workspace(workspace)
+        _check_goal(request.goal)
+        _check_labels(request.labels)
+        body = msgspec.json.encode(request)
+        run = self.system.clock.new_id("run")
+        async with claim_of(self.system, workspace, key=key, digest=_digest("runs.create", body), makes=run) as claim:
+            if claim.answer is not None:
+                return msgspec.json.decode(claim.answer, type=RunAccepted), True
+            accepted = await self._start(Address(workspace, claim.makes), request, by, inline)
+            await remember(self.system, claim, status=202, body=msgspec.json.encode(accepted))
+            return accepted, False
+
+    async def _start(
+        self, address: Address, request: CreateRun, by: str, inline: blueprints.Blueprint | None
+    ) -> RunAccepted:
+        model = self._model(request.model)
+        fact = await self._request(address.workspace, request, model, by, inline)
+        seq = await self._answer(
+            address, StartRun(id=f"cmd_start-{address.run}", now_ms=self.system.clock.now_ms(), request=fact)
+        )
+        return RunAccepted(
+            id=address.run,
+            workspace=address.workspace,
+            status="queued",
+            goal=request.goal,
+            blueprint=fact.blueprint,
+            model=model,
+            trace_id=trace_id(address.run),
+            seq=seq,
+        )
+
+    def _model(self, wanted: str) -> str:
+        model = wanted or self.system.settings.model
+        try:
+            return self.system.models.resolve(model)
+        except ValueError as fault:
+            raise invalid("/model", str(fault), hint="callboard run GOAL --model scripted") from None
+
+    async def _request(
+        self, workspace: str, request: CreateRun, model: str, by: str, inline: blueprints.Blueprint | None
+    ) -> RunRequested:
+        source = self._blueprint(request, inline)
+        plan = request.plan or source.plan
+        if request.plan is not None and (found := faults(request.plan, source.roles)):
+            raise invalid(f"/plan/{_pointer(found[0])}", found[0], hint="callboard run --help")
+        chosen = msgspec.structs.replace(source, plan=plan)
+        try:
+            roles: dict[str, Role] = await blueprints.pin(
+                chosen, model=model, blobs=self.system.blobs, workspace=workspace, tools=self.system.tools
+            )
+        except blueprints.BlueprintError as fault:
+            raise invalid("/blueprint", str(fault)) from None
+        settings = self.system.settings
+        limits = request.limits
+        if settings.approval_seconds and not limits.approval_seconds:
+            limits = msgspec.structs.replace(limits, approval_seconds=settings.approval_seconds)
+        return RunRequested(
+            goal=request.goal,
+            blueprint=source.name if request.plan is None else "",
+            plan=plan,
+            roles=roles,
+            tools=blueprints.tool_specs(self.system.tools),
+            model=model,
+            approve=request.approvals or settings.approval_policy,
+            labels=request.labels,
+            limits=limits,
+            by=by,
+        )
+
+    def _blueprint(self, request: CreateRun, inline: blueprints.Blueprint | None) -> blueprints.Blueprint:
+        try:
+            if inline is not None:
+                return inline
+            if request.blueprint and request.plan is None:
+                return blueprints.shipped(request.blueprint)
+            return blueprints.planning()
+        except blueprints.BlueprintError as fault:
+            raise Problem(
+                422, "unknown_blueprint", f"blueprint: {fault}", hint="callboard run GOAL --blueprint software"
+            ) from None
+
+    async def cancel_run(self, workspace: str, run: str, request: CancelRun, *, by: str, key: str = "") -> str:
+        """Stop a run; canceling a canceled run is no error. Returns the run's state word. Raises Problem."""
+        address = check_run(workspace, run)
+        command = Cancel(
+            id=self._command_id("cancel", key),
+            now_ms=self.system.clock.now_ms(),
+            by=request.by or by,
+            reason=request.reason,
+        )
+        await self._answer(address, command, must_exist=True)
+        return "canceling"
+
+    async def decide(self, workspace: str, approval: str, request: DecideApproval, *, by: str) -> Decided:
+        """Decide on an approval; the first decision is the decision, a different later one is a 409 with the first.
+
+        Raises Problem.
+        """
+        address = await self.approval_address(workspace, approval)
+        arguments = b"" if request.arguments is None else msgspec.json.encode(request.arguments)
+        if len(request.comment) > COMMENT_CHARS_MAX:
+            raise invalid("/comment", f"{len(request.comment)} characters; at most {COMMENT_CHARS_MAX}")
+        command = Decide(
+            id=self.system.clock.new_id("cmd"),
+            now_ms=self.system.clock.now_ms(),
+            decision=request.decision,
+            by=request.by or by,
+            comment=request.comment,
+            arguments=arguments,
+            digest=request.digest,
+        )
+        await self._answer(address, command, must_exist=True)
+        state: ToolState = self.system.boxes.of(address).state
+        decision = state.decision
+        if decision is None:
+            raise Problem(409, "not_decided", "the approval ended before this decision")
+        return Decided(
+            id=approval,
+            run=address.run,
+            step=address.step,
+            call=address.call,
+            decision=decision.decision,
+            by=decision.by,
+            comment=decision.comment,
+            seq=state.ticket,
+        )
+
+    async def approval_address(self, workspace: str, approval: str) -> Address:
+        """Return the address of the call an approval is for, by the log alone. Raises Problem (404)."""
+        check_workspace(workspace)
+        try:
+            check_token(approval, "approval")
+            last = await self.system.facts.peek(call_anywhere(workspace, call_id(approval)))
+        except InvalidToken as fault:
+            raise invalid("/approval", str(fault)) from None
+        except LogError as fault:
+            raise unavailable("log", str(fault)) from None
+        if last is None or not approval.startswith("apr_"):
+            raise not_found("approval", approval)
+        return last.address
+
+    async def run_state(self, workspace: str, run: str) -> RunState:
+        """Return the run's state as the log has it now. Raises Problem (404)."""
+        address = check_run(workspace, run)
+        box = self.system.boxes.of(address)
+        try:
+            async with box.turn:
+                await box.read_on()
+        except LogError as fault:
+            raise unavailable("log", str(fault)) from None
+        state: RunState = box.state
+        if state.request is None:
+            self.system.boxes.forget(address)
+            raise not_found("run", run)
+        return state
+
+    async def _answer(self, address: Address, command: Command, *, must_exist: bool = False) -> int:
+        """Run the first half of a turn: load, decide, append. Returns the actor's last sequence. Raises Problem."""
+        box = self.system.boxes.of(address)
+        turn = Turn(self.system.engine, box, causation=command.id)
+        try:
+            async with box.turn:
+                await box.read_on()
+                if must_exist and box.state.request is None:
+                    self.system.boxes.forget(address)
+                    raise not_found(address.kind if address.kind == "run" else "approval", address.run)
+                await turn.answer(command)
+        except Refused as refused:
+            raise Problem(409, refused.code, str(refused), recorded=_recorded(refused.recorded)) from None
+        except Conflict as fault:
+            raise Problem(409, "conflict", str(fault)) from None
+        except LogError as fault:
+            raise unavailable("log", str(fault)) from None
+        return int(box.seen.last)
+
+    def _command_id(self, verb: str, key: str) -> str:
+        return f"cmd_{verb}-{hashlib.sha256(key.encode()).hexdigest()[:32]}" if key else self.system.clock.new_id("cmd")
+
+
+def check_workspace(workspace: str) -> None:
+    """Raise Problem if a workspace's name may not stand in a subject."""
+    try:
+        check_token(workspace, "workspace")
+    except InvalidToken as fault:
+        raise invalid("/workspace", str(fault)) from None
+
+
+def check_run(workspace: str, run: str) -> Address:
+    """Return the address of a run; raises Problem if an id may not stand in a subject."""
+    check_workspace(workspace)
+    try:
+        return Address(workspace, check_token(run, "run"))
+    except InvalidToken as fault:
+        raise invalid("/run", str(fault), hint="callboard runs list") from None
+
+
+def _check_goal(goal: str) -> None:
+    if not goal.strip():
+        raise invalid("/goal", "must not be empty: say what is to be done", hint='callboard run "Build a small app"')
+    size = len(goal.encode(errors="surrogatepass"))
+    if size > GOAL_BYTES_MAX:
+        raise invalid("/goal", f"{size} bytes; at most {GOAL_BYTES_MAX}; put longer material into files or documents")
+
+
+def _check_labels(labels: Mapping[str, str]) -> None:
+    if len(labels) > LABELS_MAX:
+        raise invalid("/labels", f"{len(labels)} labels; at most {LABELS_MAX}")
+    for name, value in labels.items():
+        if len(name) > 64 or len(value) > 256:  # noqa: PLR2004 -- the two limits of a label, said in the message
+            raise invalid(f"/labels/{name[:64]}", "a label's name has at most 64 characters, its value 256")
+
+
+def _pointer(fault: str) -> str:
+    path = fault.partition(":")[0]
+    return path.replace("[", "/").replace("]", "").replace(".", "/")
+
+
+def _digest(operation: str, body: bytes) -> str:
+    return hashlib.sha256(operation.encode() + b"\0" + body).hexdigest()
+
+
+def _recorded(recorded: Any) -> Any:
+    return msgspec.to_builtins(recorded) if isinstance(recorded, Fact) else recorded

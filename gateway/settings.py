@@ -1,0 +1,112 @@
+"""Settings: read once into one frozen struct, from flags over the environment over TOML files over defaults.
+
+The only reader of the environment. Unknown keys in a file are refused.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+FILES: Final = (Path("callboard.toml"), Path("~/.config/callboard/config.toml"))
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class SettingsError(Exception):
+    """A setting that cannot be used: names its source, the key, the rule and the way out."""
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """All settings; the comment beside each names its environment variable where the name differs from CALLBOARD_<FIELD>."""
+
+    home: str = ".callboard"
+    nats_url: str = ""  # or NATS_URL; empty: the embedded server
+    database_url: str = ""  # empty: the embedded server
+    nats_creds: str = ""  # NATS_CREDS
+    nats_server_bin: str = ""
+    api_url: str = ""
+    api_key: str = ""
+    workspace: str = "default"
+    host: str = "127.0.0.1"
+    port: int = 8765
+    model: str = "scripted"
+    cassette: str = ""
+    anthropic_api_key: str = ""  # ANTHROPIC_API_KEY
+    anthropic_base_url: str = ""  # ANTHROPIC_BASE_URL
+    max_agents: int = 16
+    approval_policy: Literal["auto", "risky", "all"] = "risky"
+    approval_seconds: int = 0
+    script_speed: float = 1.0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "json"
+    replicas: int = 1
+    ack_wait_seconds: float = 8.0
+    drain_seconds: float = 10.0
+    otel: dict[str, str] = {}  # OTEL_*
+
+    @property
+    def data(self) -> Path:
+        """The data folder, absolute."""
+        return Path(self.home).expanduser().absolute()
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the gateway listens on this machine only."""
+        return self.host in LOOPBACK
+
+
+_ALIASES: Final[Mapping[str, str]] = {
+    "NATS_URL": "nats_url",
+    "NATS_CREDS": "nats_creds",
+    "ANTHROPIC_API_KEY": "anthropic_api_key",
+    "ANTHROPIC_BASE_URL": "anthropic_base_url",
+}
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    files: tuple[Path, ...] = FILES,
+) -> Settings:
+    """Return the settings; `flags` that are None do not count. Raises SettingsError naming source, key and rule."""
+    environment = os.environ if environment is None else environment
+    merged: dict[str, Any] = {}
+    for path in reversed(files):
+        merged |= _from_file(path.expanduser())
+    merged |= _from_environment(environment)
+    merged |= {key: value for key, value in (flags or {}).items() if value is not None}
+    try:
+        return msgspec.convert(merged, Settings, strict=False)
+    except msgspec.ValidationError as fault:
+        raise SettingsError(f"settings: {fault}; see `callboard --help` for names and values") from None
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+        raise SettingsError(f"{path}: {fault}") from None
+    unknown = sorted(set(values) - set(Settings.__struct_fields__))
+    if unknown:
+        known = ", ".join(Settings.__struct_fields__)
+        raise SettingsError(f"{path}: unknown key {unknown[0]!r}; known keys: {known}")
+    return values
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, field in _ALIASES.items():
+        if environment.get(name):
+            found[field] = environment[name]
+    for field in Settings.__struct_fields__:
+        name = f"CALLBOARD_{field.upper()}"
+        if field != "otel" and environment.get(name):
+            found[field] = environment[name]
+    found["otel"] = {name: value for name, value in environment.items() if name.startswith("OTEL_")}
+    return found

@@ -1,0 +1,173 @@
+"""The composition root: everything a process works with, opened in order and closed in reverse. Tests pass their own parts here."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from actors.cassette import Cassette
+from actors.mailbox import Mailboxes
+from actors.perform import Performer
+from actors.runtime import Limits, Runtime
+from actors.turn import Engine
+from events.blobs import Blobs, FileBlobs
+from events.clock import Clock, SystemClock
+from events.jetstream.connection import Bus, connect
+from events.jetstream.inbox import Inbox
+from events.jetstream.log import JetStreamLog
+from events.jetstream.queues import Queues
+from events.jetstream.streams import ensure_streams
+from events.log import Log
+from events.plan import Plan, PlanStep, faults
+from events.subjects import Address, delta_subject
+from gateway.models import Models
+from gateway.settings import Settings
+from toolbox.registry import registry
+from toolbox.sandbox import Sandbox
+from toolbox.sandbox import probe as probe_sandbox
+from toolbox.tool import Tool
+
+PACKAGE: Final = "callboard"
+
+log = structlog.get_logger()
+
+
+def package_version() -> str:
+    """Return the installed version, `0` from a bare checkout."""
+    try:
+        return version(PACKAGE)
+    except PackageNotFoundError:
+        return "0"
+
+
+class System:
+    """The open parts of one process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        bus: Bus,
+        *,
+        blobs: Blobs,
+        clock: Clock,
+        models: Models,
+        tools: Mapping[str, Tool],
+        name: str,
+    ) -> None:
+        self.settings = settings
+        self.bus = bus
+        self.blobs = blobs
+        self.clock = clock
+        self.models = models
+        self.tools = tools
+        self.facts: Log = JetStreamLog(bus)
+        self.inbox = Inbox(bus)
+        self.queues = Queues(bus, ack_wait_seconds=settings.ack_wait_seconds)
+        self.boxes = Mailboxes(self.facts)
+        self.engine = Engine(
+            facts=self.facts,
+            inbox=self.inbox,
+            queues=self.queues,
+            clock=clock,
+            boxes=self.boxes,
+            name=f"callboard/{package_version()} {name}",
+        )
+
+
+@asynccontextmanager
+async def open_system(
+    settings: Settings,
+    *,
+    name: str = "",
+    clock: Clock | None = None,
+    blobs: Blobs | None = None,
+    models: Models | None = None,
+    cassette: Cassette | None = None,
+    tools: Mapping[str, Tool] | None = None,
+    lost: asyncio.Event | None = None,
+) -> AsyncIterator[System]:
+    """Connect to the log, check its streams and yield the system; `lost` is set if the connection closes for good.
+
+    Raises NatsUnreachable, ServerTooOld, StreamDiffers.
+    """
+    name = name or f"{socket.gethostname()}-{os.getpid()}"
+    async with connect(
+        settings.nats_url,
+        name=f"callboard {name}",
+        creds=settings.nats_creds or None,
+        on_closed=lost.set if lost else None,
+    ) as bus:
+        await ensure_streams(bus, replicas=settings.replicas)
+        yield System(
+            settings,
+            bus,
+            blobs=blobs or FileBlobs(settings.data / "blobs"),
+            clock=clock or SystemClock(),
+            models=models or Models(settings, cassette=cassette),
+            tools=tools if tools is not None else registry(),
+            name=name,
+        )
+
+
+async def run_worker(
+    system: System,
+    stop: asyncio.Event,
+    *,
+    roles: frozenset[str] | None = None,
+    sandbox: Sandbox | None = None,
+    ready: asyncio.Event | None = None,
+) -> None:
+    """Work until `stop` is set, then drain. Without `sandbox` the best tier of this machine is found and told."""
+    settings = system.settings
+    sandbox = sandbox or await probe_sandbox()
+    log.info("worker_started", sandbox=sandbox.tier if sandbox else "none: command tools are refused")
+    performer = Performer(
+        boxes=system.boxes,
+        blobs=system.blobs,
+        clock=system.clock,
+        model_of=system.models.of,
+        tools=system.tools,
+        sandbox=sandbox,
+        deltas=Deltas(system.bus),
+        check_plan=plan_faults,
+    )
+    runtime = Runtime(
+        system.bus,
+        system.engine,
+        system.queues,
+        performer,
+        limits=Limits(
+            agents_max=settings.max_agents,
+            drain_seconds=settings.drain_seconds,
+            ack_wait_seconds=settings.ack_wait_seconds,
+        ),
+        roles=roles,
+    )
+    await system.queues.ensure("run")
+    if ready is not None:
+        ready.set()
+    await runtime.run(stop)
+
+
+class Deltas:
+    """Sends a model's words on as they come, by core NATS: never stored, and lost if nobody listens."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+
+    async def __call__(self, address: Address, turn: int, text: str) -> None:
+        await self.bus.publish(delta_subject(address), msgspec.json.encode({"turn": turn, "text": text}))
+
+
+def plan_faults(steps: Any, roles: frozenset[str]) -> list[str]:
+    """Return what is wrong with a planner's steps, as `events.plan.faults` words it."""
+    try:
+        return faults(Plan(steps=msgspec.convert(steps, tuple[PlanStep, ...], strict=False)), roles)
+    except msgspec.ValidationError as fault:
+        return [str(fault)]
