@@ -1,4 +1,4 @@
-"""One connection to NATS for a process: requests, publishes and subscriptions, typed, never larger than a server takes.
+"""One connection to NATS for a process: requests, publishes and subscriptions.
 
 nats-py connects, authenticates and reconnects. Replies come in on one inbox that lives as long as the connection.
 """
@@ -11,24 +11,18 @@ from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
-import msgspec
 import structlog
 from nats import errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg as NatsMsg
 from nats.aio.subscription import Subscription as NatsSubscription
 
+from events.jetstream.client import PENDING_BYTES_MAX, Direct, WireClient, received
+from events.jetstream.wire import Msg, publish_command
 from events.log import LogError, LogUnavailable
 
-SUBJECT_BYTES_MAX: Final = 512
-HEADER_BYTES_MAX: Final = 4 * 1024
-BODY_BYTES_MAX: Final = 900 * 1024
 CONNECT_SECONDS_MAX: Final = 10.0
 REQUEST_SECONDS: Final = 5.0
 LEAVE_SECONDS_MAX: Final = 2.0
-
-STATUS: Final = "Status"
-DESCRIPTION: Final = "Description"
 
 log = structlog.get_logger(__name__)
 
@@ -51,30 +45,6 @@ class NoResponders(LogUnavailable):
         super().__init__(f"nobody answers on {subject}")
 
 
-class Oversized(LogError):
-    """Something too large to send; nats-py would be closed for good by it."""
-
-    def __init__(self, field: str, size: int, limit: int) -> None:
-        self.field = field
-        super().__init__(
-            f"{field}: {size} bytes, and NATS is sent at most {limit}; longer content goes to the blob store"
-        )
-
-
-class Msg(msgspec.Struct, frozen=True, gc=False):
-    """A message as it came in."""
-
-    subject: str
-    headers: Mapping[str, str]
-    body: bytes
-    reply: str = ""
-
-    @property
-    def status(self) -> str:
-        """The server's status (`404`, `408`, `503`) if this is one and not a message of anybody's; else empty."""
-        return self.headers.get(STATUS, "")
-
-
 Callback = Callable[[Msg], Awaitable[None] | None]
 
 
@@ -88,23 +58,6 @@ class Subscription:
         """End it; after the connection was closed this does nothing."""
         with contextlib.suppress(errors.Error):
             await self._inner.unsubscribe()
-
-
-class _Direct(asyncio.Future[Any]):
-    """A subscription's future is handed each message by nats-py's reading task itself.
-
-    That saves a queue and a task per subscription. An exception there would end the reading task, so none gets out.
-    """
-
-    def __init__(self, callback: Callable[[Msg], object]) -> None:
-        super().__init__()
-        self._callback = callback
-
-    def set_result(self, result: NatsMsg, /) -> None:
-        try:
-            self._callback(_received(result))
-        except Exception:
-            log.exception("nats_callback_failed", subject=result.subject[:200])
 
 
 class _Waiting:
@@ -132,7 +85,7 @@ class Bus:
 
     def __init__(self, on_closed: Callable[[], None] | None = None) -> None:
         self.closed = asyncio.Event()
-        self._client = Client()
+        self._client = WireClient()
         self._on_closed = on_closed
         self._leaving = False
         self._up = asyncio.Event()
@@ -165,9 +118,9 @@ class Bus:
         self, subject: str, body: bytes, *, headers: Mapping[str, str] | None = None, reply: str = ""
     ) -> None:
         """Send without an answer; kept (up to 2 MB) while no server is there. Raises Oversized, LogUnavailable."""
-        _check_size(subject, body, headers)
+        command = publish_command(subject, body, headers=headers, reply=reply)
         try:
-            await self._client.publish(subject, body, reply, _plain(headers))
+            await self._client.send(command)
         except errors.Error as error:
             raise LogUnavailable(f"cannot publish: {error}") from error
 
@@ -196,7 +149,7 @@ class Bus:
         try:
             if inspect.iscoroutinefunction(callback):
                 return Subscription(await client.subscribe(subject, queue, cb=_in_order(callback)))
-            return Subscription(await client.subscribe(subject, queue, future=_Direct(callback)))
+            return Subscription(await client.subscribe(subject, queue, future=Direct(callback)))
         except errors.Error as error:
             raise LogUnavailable(f"cannot subscribe: {error}") from error
 
@@ -267,7 +220,7 @@ class Bus:
         servers = [part.strip() for part in url.split(",")]
         async with asyncio.timeout(seconds):
             await _reach(servers)
-            self._client = Client()
+            self._client = WireClient()
             try:
                 # One attempt at a time: with reconnecting allowed nats-py tries for ever, also with a wrong password.
                 await self._client.connect(
@@ -277,6 +230,7 @@ class Bus:
                     max_reconnect_attempts=-1,
                     reconnect_time_wait=0.2,  # pyright: ignore[reportArgumentType] - seconds; it takes fractions
                     ping_interval=20,
+                    pending_size=PENDING_BYTES_MAX,
                     error_cb=self._on_error,
                     disconnected_cb=self._on_disconnected,
                     reconnected_cb=self._on_reconnected,
@@ -360,36 +314,13 @@ async def connect(
         await bus.leave()
 
 
-def _received(msg: NatsMsg) -> Msg:
-    return Msg(msg.subject, msg.headers or {}, msg.data, msg.reply)
-
-
 def _in_order(callback: Callable[[Msg], Awaitable[None] | None]) -> Callable[[NatsMsg], Awaitable[None]]:
     async def relay(msg: NatsMsg) -> None:
-        done = callback(_received(msg))
+        done = callback(received(msg))
         if done is not None:
             await done
 
     return relay
-
-
-def _plain(headers: Mapping[str, str] | None) -> dict[str, str] | None:
-    return headers if headers is None or isinstance(headers, dict) else dict(headers)
-
-
-def _check_size(subject: str, body: bytes, headers: Mapping[str, str] | None) -> None:
-    if len(subject) > SUBJECT_BYTES_MAX or not subject.isascii():
-        size = len(subject.encode())
-        if size > SUBJECT_BYTES_MAX:
-            raise Oversized("subject", size, SUBJECT_BYTES_MAX)
-    if len(body) > BODY_BYTES_MAX:
-        raise Oversized("body", len(body), BODY_BYTES_MAX)
-    if headers:
-        size = sum(len(key) + len(value) + 4 for key, value in headers.items())
-        if size * 4 > HEADER_BYTES_MAX:  # a character takes at most four bytes
-            size = sum(len(key.encode()) + len(value.encode()) + 4 for key, value in headers.items())
-            if size > HEADER_BYTES_MAX:
-                raise Oversized("headers", size, HEADER_BYTES_MAX)
 
 
 async def _reach(servers: list[str]) -> None:

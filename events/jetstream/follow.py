@@ -11,8 +11,9 @@ import msgspec
 import structlog
 
 from events.jetstream.api import SECOND, Answer, ask
-from events.jetstream.connection import DESCRIPTION, Bus, Msg, Subscription
+from events.jetstream.connection import Bus, Subscription
 from events.jetstream.reads import Stored
+from events.jetstream.wire import DESCRIPTION, Msg
 from events.log import LogUnavailable
 
 BATCH: Final = 512

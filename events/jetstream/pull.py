@@ -10,7 +10,8 @@ import msgspec
 import structlog
 
 from events.jetstream.api import SECOND
-from events.jetstream.connection import DESCRIPTION, REQUEST_SECONDS, Bus, Msg, Subscription
+from events.jetstream.connection import REQUEST_SECONDS, Bus, Subscription
+from events.jetstream.wire import DESCRIPTION, Msg
 from events.log import LogUnavailable
 
 EXPIRES_SECONDS: Final = 5.0

@@ -10,9 +10,10 @@ import structlog
 
 from events.ids import check_token
 from events.jetstream.api import CALLBOARD, Answer, ask
-from events.jetstream.connection import Bus, Msg
+from events.jetstream.connection import Bus
 from events.jetstream.pull import Delivery, Pull
 from events.jetstream.streams import ACK_WAIT_SECONDS, put_consumer, work_consumer
+from events.jetstream.wire import Msg
 from events.log import LogUnavailable
 from events.subjects import work_filter
 

@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from events.jetstream.connection import DESCRIPTION, Bus, Msg
+from events.jetstream.connection import Bus
+from events.jetstream.wire import DESCRIPTION, Msg
 from events.log import BATCH_MAX, LogUnavailable
 
 SEQUENCE: Final = "Nats-Sequence"
