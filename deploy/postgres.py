@@ -5,9 +5,9 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.errors import DidNotStart, last_lines
+from deploy.errors import DidNotStart, FolderUnusable, last_lines
 from deploy.postgres_binaries import account_for, postgres_binaries
-from deploy.postgres_home import SUPERUSER, PostgresHome
+from deploy.postgres_cluster import SUPERUSER, Cluster
 from deploy.process import POLL_SECONDS, Account, Process, end_orphan, is_alive, read_pid
 from deploy.server import START_SECONDS_MAX, STOP_SECONDS_MAX, Server
 
@@ -17,11 +17,11 @@ INITDB_SECONDS_MAX = 60.0
 STATUS_LINE = 7  # of postmaster.pid, from 0
 
 INITDB = (
-    "--username",
-    SUPERUSER,
+    f"--username={SUPERUSER}",
     "--encoding=UTF8",
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",
+    "--auth=reject",
     "--no-sync",
     "--no-instructions",
 )
@@ -44,21 +44,22 @@ class Postgres(Server):
     stop_signals = (signal.SIGINT, signal.SIGQUIT)
 
     def __init__(self, folder: Path, *, durable: bool = True, shared: Path = SHARED) -> None:
-        """Not `durable` is for throw-away data: nothing waits for the disk. `shared` is where root's copies go."""
+        """Not `durable` is for throw-away data: nothing waits for the disk.
+
+        `shared` is where root keeps a copy of the binaries, when theirs is a place that other accounts cannot reach.
+        """
         super().__init__(folder)
+        self._cluster = Cluster(self._folder)
         self._durable = durable
         self._shared = shared
-        self._home: PostgresHome | None = None
 
     @property
     def url(self) -> str:
         return self.url_of(DATABASE)
 
     def url_of(self, database: str) -> str:
-        """The DSN of another database on this server. Raises ProcessLookupError when it was never started."""
-        if self._home is None:
-            raise ProcessLookupError("Postgres was not started")
-        return self._home.url(database)
+        """The DSN of another database on this server; it holds from the first start on."""
+        return self._cluster.url(database)
 
     @property
     def log_path(self) -> Path:
@@ -67,24 +68,25 @@ class Postgres(Server):
     async def start(self) -> None:
         if self.is_running:
             return
-        account = account_for(self._folder / "home" / "data")
+        account = account_for(self._cluster.data)
         binaries = postgres_binaries(self._shared, account)
-        if self._home is None:
-            self._home = PostgresHome(self._folder, account=account, shared=self._shared, throwaway=not self._durable)
-        if not self._home.is_initialized:
-            await self._initialize(self._home, binaries, account)
-        await self._end_orphan(self._home)
-        self._process = await self._started(self._home, binaries, account)
+        try:
+            self._cluster.open()
+            if not self._cluster.is_whole:
+                await self._initialize(binaries, account)
+            await self._end_orphan()
+            self._cluster.write_access_rules()
+        except OSError as error:
+            raise FolderUnusable(self._folder, f"{error.strerror or error} ({error.filename})") from error
+        self._process = await self._started(binaries, account)
 
     def _let_go(self) -> None:
-        if self._home is not None:
-            self._home.close()
-            self._home = None
+        self._cluster.close()
         super()._let_go()
 
-    async def _initialize(self, home: PostgresHome, binaries: Path, account: Account | None) -> None:
-        home.make_empty_data()
-        process = self._run([str(binaries / "initdb"), "--pgdata", str(home.data), *INITDB], account)
+    async def _initialize(self, binaries: Path, account: Account | None) -> None:
+        self._cluster.make_empty(account)
+        process = self._run([str(binaries / "initdb"), "-D", self._cluster.data_from_inside, *INITDB], account)
         try:
             if not await process.has_ended(within_seconds=INITDB_SECONDS_MAX):
                 raise DidNotStart(self.name, f"made no database within {INITDB_SECONDS_MAX:.0f} s", self.log_path)
@@ -92,38 +94,37 @@ class Postgres(Server):
             process.kill()
         if process.exit_code != 0:
             raise DidNotStart(self.name, "could not make its database", self.log_path)
-        home.mark_initialized()
+        self._cluster.mark_whole()
 
-    async def _end_orphan(self, home: PostgresHome) -> None:
+    async def _end_orphan(self) -> None:
         """Of a launcher that was killed. Postgres would take a stranger who has the number by now for its own kind."""
-        pid_file = home.data / "postmaster.pid"
-        pid = read_pid(pid_file)
+        pid = read_pid(self._cluster.pid_file)
         if pid is not None:
-            await end_orphan(pid, argument=str(home.data), stop_signal=signal.SIGINT, within_seconds=STOP_SECONDS_MAX)
+            flag = f"--cluster_name={self._cluster.name}"
+            await end_orphan(pid, argument=flag, stop_signal=signal.SIGINT, within_seconds=STOP_SECONDS_MAX)
             if is_alive(pid):
-                pid_file.unlink(missing_ok=True)
-        home.clear_socket()
+                self._cluster.pid_file.unlink(missing_ok=True)
+        self._cluster.clear_socket()
 
-    async def _started(self, home: PostgresHome, binaries: Path, account: Account | None) -> Process:
-        settings = SETTINGS | ({} if self._durable else NOT_DURABLE)
-        settings |= {"unix_socket_directories": str(home.socket)}
-        settings |= {"hba_file": str(home.hba_file), "ident_file": str(home.ident_file)}
+    async def _started(self, binaries: Path, account: Account | None) -> Process:
+        settings = {"cluster_name": self._cluster.name, "unix_socket_directories": self._cluster.socket_from_inside}
+        settings |= SETTINGS | ({} if self._durable else NOT_DURABLE)
         flags = [f"--{name}={value}" for name, value in settings.items()]
-        argv = [str(binaries / "postgres"), "-D", str(home.data), *flags]
+        argv = [str(binaries / "postgres"), "-D", self._cluster.data_from_inside, *flags]
         deadline = asyncio.get_running_loop().time() + START_SECONDS_MAX
         while True:
             process = self._run(argv, account)
             try:
-                if await self._became_ready(home, process, deadline):
+                if await self._became_ready(process, deadline):
                     return process
             except BaseException:
                 process.kill()
                 raise
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _became_ready(self, home: PostgresHome, process: Process, deadline: float) -> bool:
+    async def _became_ready(self, process: Process, deadline: float) -> bool:
         """False when backends of a killed predecessor are still on their way out: another try is due."""
-        while not _says_ready(home.data / "postmaster.pid", process.pid):
+        while not _says_ready(self._cluster.pid_file, process.pid):
             is_late = asyncio.get_running_loop().time() > deadline
             if not process.is_running:
                 if "still in use" in "".join(last_lines(self.log_path)) and not is_late:
@@ -136,7 +137,13 @@ class Postgres(Server):
 
     def _run(self, argv: Sequence[str], account: Account | None) -> Process:
         try:
-            return Process(argv, log_path=self.log_path, on_parent_death=signal.SIGINT, account=account)
+            return Process(
+                argv,
+                log_path=self.log_path,
+                on_parent_death=signal.SIGINT,
+                account=account,
+                folder=self._cluster.data,
+            )
         except OSError as error:
             raise DidNotStart(self.name, f"cannot be run from {argv[0]} ({error})", self.log_path) from error
 

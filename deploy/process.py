@@ -32,9 +32,15 @@ class Process:
     """A running child. Its output is appended to `log_path`."""
 
     def __init__(
-        self, argv: Sequence[str], *, log_path: Path, on_parent_death: signal.Signals, account: Account | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        log_path: Path,
+        on_parent_death: signal.Signals,
+        account: Account | None = None,
+        folder: Path = Path("/"),
     ) -> None:
-        """Starts it. Raises OSError when the binary cannot be run.
+        """Starts it in `folder`, entered before the rights of `account` are taken on. Raises OSError.
 
         The kernel ties a child to the thread that started it: `on_parent_death` is also sent when that thread ends.
         """
@@ -44,7 +50,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd="/",
+                cwd=folder,
                 env=child_environment(),
                 start_new_session=True,
                 user=account.uid if account else None,

@@ -183,7 +183,7 @@ async def test_a_stranger_with_the_number_of_a_dead_server_is_left_alone(tmp_pat
     async with NatsServer(tmp_path / "nats") as nats_server, Postgres(tmp_path / "postgres") as postgres:
         nats_server.kill()
         postgres.kill()
-        data = tmp_path / "postgres" / "home" / "data"
+        data = tmp_path / "postgres" / "data"
         with subprocess.Popen(["sleep", "60"]) as stranger:
             (tmp_path / "nats" / "nats.pid").write_text(str(stranger.pid))
             lines = (data / "postmaster.pid").read_text().splitlines()
@@ -239,7 +239,7 @@ async def test_a_refused_start_leaves_the_folder_free(tmp_path: Path) -> None:
 async def test_a_postgres_that_does_not_start_tells_its_last_words(tmp_path: Path) -> None:
     async with Postgres(tmp_path, durable=False) as server:
         await server.stop()
-        (tmp_path / "home" / "data" / "postgresql.conf").write_text("no_such_setting = 1\n")
+        (tmp_path / "data" / "postgresql.conf").write_text("no_such_setting = 1\n")
         with pytest.raises(DidNotStart, match="no_such_setting") as refused:
             await server.start()
         assert refused.value.log_path == tmp_path / "postgres.log"
@@ -257,16 +257,16 @@ async def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
         await LocalStack(tmp_path / "file" / "folder").__aenter__()
 
 
-async def test_a_cluster_that_was_broken_off_half_made_is_made_again(open_dir: Path) -> None:
-    half = open_dir / "home" / "data"
-    half.mkdir(parents=True)
+async def test_a_cluster_that_was_broken_off_half_made_is_made_again(tmp_path: Path) -> None:
+    half = tmp_path / "data"
+    half.mkdir()
     (half / "PG_VERSION").write_text("18\n")
-    async with Postgres(open_dir) as server:
+    async with Postgres(tmp_path) as server:
         assert await query(server.url, "SELECT 42") == 42
 
 
-async def test_a_path_too_long_for_a_socket_gets_one_elsewhere(open_dir: Path) -> None:
-    folder = open_dir / ("long" * 20) / ("longer" * 10)
+async def test_a_path_too_long_for_a_socket_gets_one_elsewhere(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 20) / ("longer" * 10)
     async with Postgres(folder) as server:
         assert await query(server.url, "SELECT 42") == 42
         socket = Path(server.url.partition("host=")[2])
@@ -308,27 +308,15 @@ async def test_databases_of_a_postgres_are_addressed_by_name(tmp_path: Path) -> 
 
 
 @only_as_root
-async def test_root_in_a_closed_folder_keeps_its_data_where_postgres_can_reach_it(
-    tmp_path: Path, open_dir: Path
-) -> None:
-    modes = [path.stat().st_mode for path in tmp_path.parents]
-    async with Postgres(tmp_path, shared=open_dir) as server:
-        await query(server.url, "CREATE TABLE kept AS SELECT 42 AS answer")
-    async with Postgres(tmp_path, shared=open_dir) as server:
-        assert await query(server.url, "SELECT answer FROM kept") == 42
-    assert (tmp_path / "home").resolve().is_relative_to(open_dir)
-    assert [path.stat().st_mode for path in tmp_path.parents] == modes
-
-
-@only_as_root
-async def test_throwaway_homes_of_root_are_cleared_away_also_after_a_crash(tmp_path: Path, open_dir: Path) -> None:
-    crashed = open_dir / "homes" / "tmp-of-a-crashed-process"
-    crashed.mkdir(parents=True)
-    async with Postgres(tmp_path, shared=open_dir, durable=False) as server:
+async def test_root_may_keep_its_data_below_a_folder_that_is_closed_to_others(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    modes = [path.stat().st_mode for path in closed.parents]
+    async with Postgres(closed / "folder") as server:
         assert await query(server.url, "SELECT 42") == 42
-        assert len(list((open_dir / "homes").glob("tmp-*"))) == 1
-    assert not list((open_dir / "homes").glob("tmp-*"))
-    assert not crashed.exists()
+        assert (closed / "folder" / "data").stat().st_uid != 0
+    assert closed.stat().st_mode & 0o777 == 0o700
+    assert [path.stat().st_mode for path in closed.parents] == modes
 
 
 @only_as_root
@@ -395,4 +383,4 @@ async def test_a_plain_user_runs_the_stack_as_itself(open_dir: Path) -> None:
         check=False,
     )
     assert json.loads(asked.stdout)["pids"], asked.stderr
-    assert (folder / "postgres" / "home" / "data").stat().st_uid == account.uid
+    assert (folder / "postgres" / "data").stat().st_uid == account.uid
