@@ -149,7 +149,7 @@ class Incoming:
     def answer(self) -> Answer:
         """Return the answer, without its cost; raises ModelError when it is not complete or cannot be acted on."""
         drafts = [self._drafts[index] for index in sorted(self._drafts)]
-        if not (self._ended and all(draft.done for draft in drafts)):
+        if not (self._ended and self._model and all(draft.done for draft in drafts)):
             raise _bad("cut_stream", "the stream ended before the message did")
         if self._stop not in _STOPS:
             raise _bad("unexpected_stop", f"the message stopped for a reason that fits no call of ours: {self._stop!r}")

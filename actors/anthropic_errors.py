@@ -34,7 +34,6 @@ _WAYS_OUT = {
     "not_found": "; check the name of the model",
     "spend_limit": "; raise the account's spend limit, or wait for the next month",
 }
-_TRANSIENT = (408, 409, 429)
 
 
 class Refusal(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +53,7 @@ def refused(refusal: Refusal) -> ModelError:
     """Return the error to raise."""
     status = _status(refusal)
     code = _code(refusal, status)
-    again = (status in _TRANSIENT or status >= 500) and code != "spend_limit"
+    again = _is_transient(status) and code != "spend_limit"
     seconds = _seconds(refusal.retry_after) if again else None
     return ModelError(
         _message(refusal, code),
@@ -74,7 +73,11 @@ def _status(refusal: Refusal) -> int:
 def _code(refusal: Refusal, status: int) -> str:
     if refusal.detail.endswith("spend_limit_reached"):
         return "spend_limit"
-    return _CODES.get(status, "provider_error" if status >= 500 else "bad_request")
+    return _CODES.get(status, "provider_error" if _is_transient(status) else "bad_request")
+
+
+def _is_transient(status: int) -> bool:
+    return status in {408, 409, 429} or status >= 500
 
 
 def _seconds(header: str) -> float | None:

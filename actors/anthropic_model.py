@@ -38,7 +38,10 @@ class ModelKeyMissing(ModelError):
 
 
 class AnthropicModel:
-    """A provider. Without a key it can be made, and says so when it is called."""
+    """A provider. Without a key it can be made, and says so when it is called.
+
+    `idle_seconds` is the longest silence, where a ping breaks it; `total_seconds` the longest call.
+    """
 
     def __init__(
         self,
@@ -84,7 +87,7 @@ class AnthropicModel:
             async with AsyncExitStack() as stack:
                 async with asyncio.timeout_at(deadline):
                     response = await stack.enter_async_context(_post(client, body))
-                events = _wire_events(response.http_response)
+                events = await stack.enter_async_context(aclosing(_wire_events(response.http_response)))
                 while True:
                     async with asyncio.timeout_at(deadline):
                         event = await anext(events, None)

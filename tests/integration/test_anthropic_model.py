@@ -15,6 +15,7 @@ from actors.model import (
     Answer,
     Delta,
     Message,
+    Model,
     ModelError,
     ModelRequest,
     Text,
@@ -51,7 +52,7 @@ def model_at(api: MessagesApi, *, idle_seconds: float = 30, total_seconds: float
     return AnthropicModel(api_key="k", base_url=api.url, idle_seconds=idle_seconds, total_seconds=total_seconds)
 
 
-async def answer_of(model: AnthropicModel, request: ModelRequest | None = None) -> Answer:
+async def answer_of(model: Model, request: ModelRequest | None = None) -> Answer:
     *deltas, last = [item async for item in model.stream(request or asking())]
     assert all(isinstance(item, Delta) for item in deltas)
     assert isinstance(last, Answer)

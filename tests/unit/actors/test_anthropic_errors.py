@@ -12,7 +12,7 @@ from actors.anthropic_errors import MESSAGE_CHARS_MAX, Refusal, refused
         (Refusal(status=402, detail="linked_organization_spend_limit_reached"), "never", "spend_limit"),
         (Refusal(status=403, type="permission_error"), "never", "forbidden"),
         (Refusal(status=404, type="not_found_error"), "never", "not_found"),
-        (Refusal(status=408), "back_off", "bad_request"),
+        (Refusal(status=408), "back_off", "provider_error"),
         (Refusal(status=413, type="request_too_large"), "never", "too_large"),
         (Refusal(status=418), "never", "bad_request"),
         (Refusal(status=429, type="rate_limit_error"), "back_off", "rate_limited"),
