@@ -4,7 +4,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from events.jetstream.connection import REQUEST_SECONDS, Bus
+from events.jetstream.connection import Bus
+from events.jetstream.replies import REQUEST_SECONDS
 from events.log import LogUnavailable
 
 CALLBOARD: Final = "CALLBOARD"
@@ -15,7 +16,7 @@ WRONG_LAST_SEQUENCE_IN_FLIGHT: Final = 10164
 STREAM_NOT_FOUND: Final = 10059
 STREAM_NAME_IN_USE: Final = 10058
 NO_MESSAGE_FOUND: Final = 10037
-CONSUMER_NOT_FOUND: Final = 10014
+CONSUMER_EXISTS: Final = 10148
 
 SECOND: Final = 1_000_000_000
 """JetStream counts durations in nanoseconds."""

@@ -9,7 +9,8 @@ import msgspec
 from events import envelope
 from events.ids import InvalidToken
 from events.jetstream.api import CALLBOARD_INBOX, Answer, ApiError, Published, ask
-from events.jetstream.connection import REQUEST_SECONDS, Bus
+from events.jetstream.connection import Bus
+from events.jetstream.replies import REQUEST_SECONDS
 from events.log import LogUnavailable
 from events.subjects import Address, command_subject, timer_subject
 

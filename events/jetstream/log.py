@@ -20,9 +20,10 @@ from events.jetstream.api import (
     Published,
     ask,
 )
-from events.jetstream.connection import REQUEST_SECONDS, Bus
+from events.jetstream.connection import Bus
 from events.jetstream.follow import follow
 from events.jetstream.reads import Reads, Stored
+from events.jetstream.replies import REQUEST_SECONDS
 from events.log import BATCH_MAX, FACT_BYTES_MAX, Conflict, LogUnavailable, TooLarge
 
 EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
@@ -124,9 +125,9 @@ class JetStreamLog:
             return answer.seq
         if error.err_code == WRONG_LAST_SEQUENCE:
             number = _last_number.search(error.description)
-            raise _Refused(int(number[1]) if number else 0)
+            raise _Refused(int(number[1]) if number else None)
         if error.err_code == WRONG_LAST_SEQUENCE_IN_FLIGHT:
-            raise _Refused(0)
+            raise _Refused(None)
         raise ApiError("an append", error)
 
     async def _resolve(self, entry: Entry, *, expected: int, cause: Exception, deadline: float) -> int:
@@ -137,7 +138,7 @@ class JetStreamLog:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                last = max(cause.last if isinstance(cause, _Refused) else 0, await self.last(fence))
+                last = max(cause.last or 0 if isinstance(cause, _Refused) else 0, await self.last(fence))
                 if last <= expected:
                     break
                 return await self._find(entry, expected=expected, last=last)
@@ -145,8 +146,8 @@ class JetStreamLog:
                 if loop.time() >= deadline:
                     raise
                 await asyncio.sleep(AGAIN_SECONDS)
-        if isinstance(cause, _Refused) and cause.last:
-            raise Conflict(last)  # the actor's facts were purged below what was expected
+        if isinstance(cause, _Refused) and cause.last is not None:
+            raise Conflict(last)  # nothing is behind, and yet it is not the last: its facts were purged
         return 0
 
     async def _find(self, entry: Entry, *, expected: int, last: int) -> int:
@@ -166,9 +167,9 @@ class JetStreamLog:
 
 
 class _Refused(Exception):
-    """The server has another last sequence of the actor, or (0) one in flight."""
+    """The server has another last sequence of the actor, or (None) one in flight."""
 
-    def __init__(self, last: int) -> None:
+    def __init__(self, last: int | None) -> None:
         self.last = last
         super().__init__(last)
 

@@ -10,7 +10,8 @@ import msgspec
 import structlog
 
 from events.jetstream.api import SECOND
-from events.jetstream.connection import REQUEST_SECONDS, Bus, Subscription
+from events.jetstream.connection import Bus, Subscription
+from events.jetstream.replies import REQUEST_SECONDS
 from events.jetstream.wire import DESCRIPTION, Msg
 from events.log import LogUnavailable
 
@@ -74,7 +75,8 @@ class Pull:
         self._inbox = bus.new_inbox()
         self._number = 0
         self._open = 0
-        self._failed = False
+        self._failed = ""
+        self._told = ""
         self._wake = asyncio.Event()
         self._subscription: Subscription | None = None
         self._task: asyncio.Task[None] | None = None
@@ -113,7 +115,7 @@ class Pull:
         while True:
             self._wake.clear()
             if self._failed:
-                self._failed = False
+                self._failed = ""
                 await asyncio.sleep(AGAIN_SECONDS)
             free = min(self._free(), BATCH_MAX)
             if self._open or free <= 0 or not self._bus.connected:
@@ -133,7 +135,7 @@ class Pull:
         try:
             await self._bus.publish(self._next, request, reply=f"{self._inbox}.{self._number}")
         except LogUnavailable as error:
-            self._end(failed=True, reason=str(error))
+            self._end(str(error))
 
     def _take(self, msg: Msg) -> None:
         if msg.status and not msg.reply:
@@ -153,18 +155,19 @@ class Pull:
             self._end()
             return
         self.missing = msg.status == "503" or description == "Consumer Deleted"
-        self._end(failed=True, reason=f"{msg.status} {description}".strip())
+        self._end(f"{msg.status} {description}".strip())
 
-    def _end(self, *, failed: bool = False, reason: str = "") -> None:
+    def _end(self, failed: str = "") -> None:
         self._open = 0
         self._failed = failed
         self._wake.set()
-        if failed:
-            log.info("pull_failed", consumer=self.consumer, reason=reason)
+        if failed and failed != self._told:
+            log.info("pull_failed", consumer=self.consumer, reason=failed)
+        self._told = failed
 
     def _on_silence(self, number: int) -> None:
         if number == self._number and self._open:
-            self._end(failed=True, reason="no word of the pull in time")
+            self._end("no word of the pull in time")
 
     def _on_reconnect(self) -> None:
         self._end()

@@ -12,6 +12,7 @@ import msgspec
 from events.jetstream.api import (
     CALLBOARD,
     CALLBOARD_INBOX,
+    CONSUMER_EXISTS,
     SECOND,
     STREAM_NAME_IN_USE,
     STREAM_NOT_FOUND,
@@ -28,6 +29,8 @@ CONSUMERS_MAX: Final = 1_000_000
 INBOX_CONSUMER: Final = "inbox"
 ACK_WAIT_SECONDS: Final = 8.0
 ACK_PENDING_MAX: Final = 20_000
+BEGINNING: Final = ("deliver_policy", "opt_start_seq")
+"""The settings of a consumer that can never change."""
 
 LOG_SETTINGS: Final[Mapping[str, Any]] = {
     "subjects": [EVERY_FACT],
@@ -74,7 +77,7 @@ class ServerTooOld(LogError):
         super().__init__(f"nats-server {version} is too old; {needed} or newer is needed")
 
 
-class _Stream(Answer, frozen=True):
+class _Configured(Answer, frozen=True):
     config: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
 
 
@@ -105,16 +108,27 @@ async def ensure_streams(bus: Bus, *, replicas: int = 1, ack_wait_seconds: float
 
 
 async def put_consumer(bus: Bus, stream: str, config: Mapping[str, Any]) -> None:
-    """Make a consumer, or bring one of that name to these settings. Raises LogUnavailable."""
+    """Make a consumer, or bring the one of that name to these settings; where it began stays. Raises LogUnavailable."""
     verb = f"CONSUMER.CREATE.{stream}.{config['name']}.{config['filter_subject']}"
-    await ask(bus, verb, {"stream_name": stream, "config": dict(config)}, answer=Answer)
+    request: dict[str, Any] = {"stream_name": stream, "config": dict(config), "action": "create"}
+    try:
+        await ask(bus, verb, request, answer=Answer)
+    except ApiError as error:
+        if error.code != CONSUMER_EXISTS:
+            raise
+        found = (await ask(bus, f"CONSUMER.INFO.{stream}.{config['name']}", None, answer=_Configured)).config
+        beginning = {field: found[field] for field in BEGINNING if field in found}
+        kept = {field: value for field, value in config.items() if field not in BEGINNING} | beginning
+        await ask(bus, verb, {**request, "config": kept, "action": "update"}, answer=Answer)
 
 
 async def _ensure(bus: Bus, stream: str, settings: Mapping[str, Any]) -> None:
     found = await _find(bus, stream)
     if found is None:
         try:
-            made = await ask(bus, f"STREAM.CREATE.{stream}", {"name": stream, **settings}, answer=_Stream, seconds=15)
+            made = await ask(
+                bus, f"STREAM.CREATE.{stream}", {"name": stream, **settings}, answer=_Configured, seconds=15
+            )
             found = made.config
         except ApiError as error:
             if error.code != STREAM_NAME_IN_USE:
@@ -126,7 +140,7 @@ async def _ensure(bus: Bus, stream: str, settings: Mapping[str, Any]) -> None:
 
 async def _find(bus: Bus, stream: str) -> dict[str, Any] | None:
     try:
-        return (await ask(bus, f"STREAM.INFO.{stream}", None, answer=_Stream)).config
+        return (await ask(bus, f"STREAM.INFO.{stream}", None, answer=_Configured)).config
     except ApiError as error:
         if error.code != STREAM_NOT_FOUND:
             raise
