@@ -1,0 +1,118 @@
+"""A rebuild: the whole log folded anew beside the old tables, then put in their place in one transaction."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from events.envelope import Record
+from events.log import Log
+from events.subjects import EVERY_FACT
+from projections import position as positions
+from projections.ahead import Ahead, portions
+from projections.batch import fold_of
+from projections.errors import DatabaseUnreachable, RebuildUnderway
+from projections.install import create, register
+from projections.migrations import try_lock
+from projections.position import Position, position_of
+from projections.projection import Projection
+from projections.runner import apply
+from projections.session import Session
+from projections.store import Store
+
+SCHEMA: Final = "callboard_rebuild"
+REBUILDING: Final = 0x63620003
+SWAPS_MAX: Final = 5
+
+_PREPARE: Final = """
+DROP SCHEMA IF EXISTS callboard_rebuild CASCADE;
+CREATE SCHEMA callboard_rebuild;
+"""
+_SWAP: Final = """
+DO $$
+DECLARE name text;
+BEGIN
+    FOR name IN SELECT unnest(tables) FROM callboard.position LOOP
+        EXECUTE format('DROP TABLE IF EXISTS callboard.%I', name);
+    END LOOP;
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'callboard_rebuild' LOOP
+        EXECUTE format('ALTER TABLE callboard_rebuild.%I SET SCHEMA callboard', name);
+    END LOOP;
+END $$;
+DROP SCHEMA callboard_rebuild;
+"""
+
+Progress = Callable[[int], None]
+
+
+async def rebuild(store: Store, log: Log, *, progress: Progress = lambda _: None) -> int:
+    """Fold the whole log anew and return the position it reached; `progress` hears the sequence after each batch.
+
+    Queries and a running projector go on meanwhile. Raises RebuildUnderway, FoldFailed, StatementFailed,
+    DatabaseUnreachable, LogUnavailable; then the old tables stay.
+    """
+    async with store.session(SCHEMA) as session:
+        if not await try_lock(session, REBUILDING):
+            raise RebuildUnderway
+        return (await _Rebuild(session, log, store.projections).run(progress)).seq
+
+
+class _Rebuild:
+    def __init__(self, session: Session, log: Log, projections: tuple[Projection, ...]) -> None:
+        self._session = session
+        self._log = log
+        self._projections = projections
+        self._fold = fold_of(projections)
+
+    async def run(self, progress: Progress) -> Position:
+        await self._session.script(_PREPARE)
+        await create(self._session, self._projections)
+        at = await self._fold_on(positions.START, progress)
+        for projection in self._projections:
+            for table in projection.tables:
+                await self._session.script(f"ANALYZE {table.name}")
+        for left in range(SWAPS_MAX - 1, -1, -1):
+            try:
+                return await self._swap(at)
+            except DatabaseUnreachable:
+                # A reader of several tables may be in a deadlock with this, and Postgres may choose either.
+                if not left:
+                    raise
+        raise AssertionError
+
+    async def _fold_on(self, at: Position, progress: Progress) -> Position:
+        """Fold what the log holds after `at`, up to its end now."""
+        async with Ahead(_pages(self._log, at.seq)) as ahead:
+            while records := await ahead.take():
+                for portion in portions(records):
+                    async with self._session.transaction():
+                        await apply(self._session, self._fold.batch(portion))
+                    at = position_of(portion[-1])
+                    progress(at.seq)
+        return at
+
+    async def _swap(self, at: Position) -> Position:
+        async with self._session.transaction():
+            await self._session.fetch("SELECT seq FROM callboard.position FOR UPDATE")
+            reached = await self._fold_on(at, lambda _: None)
+            await self._session.script(_SWAP)
+            await register(self._session, self._projections)
+            await positions.write(self._session, reached)
+        return reached
+
+
+async def _pages(log: Log, after: int) -> AsyncIterator[list[Record]]:
+    while records := await log.page(EVERY_FACT, after=after):
+        yield records
+        after = records[-1].seq
+
+
+async def dump(store: Store) -> dict[str, list[str]]:
+    """Return every row of every table as JSON, in the order of its key, to be compared."""
+    found: dict[str, list[str]] = {}
+    async with store.session() as session:
+        for projection in store.projections:
+            for table in projection.tables:
+                order = ", ".join(table.key)
+                sql = f"SELECT row_to_json(t)::text FROM {table.name} t ORDER BY {order}"  # noqa: S608 - of literals
+                rows = await session.fetch(sql)
+                found[table.name] = [str(row[0]) for row in rows]
+    return found

@@ -1,0 +1,339 @@
+"""Runs: one row a run; the list and the detail read the same.
+
+`ended`, `planned` and `started_at` are what the run's facts said; `status`, `waiting_on` and the counts of steps are
+derived from them, from the steps and from who is asked. Usage and the last fact are read where they are kept.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from events.envelope import Record
+from events.fact import Usage, Wait
+from events.run import (
+    GateFailed,
+    GatePassed,
+    GateReopened,
+    GateWaived,
+    PlanAccepted,
+    RunCanceled,
+    RunFailed,
+    RunRequested,
+    RunStarted,
+    RunSucceeded,
+    StepCanceled,
+    StepConflicted,
+    StepFailed,
+    StepStarted,
+    StepSucceeded,
+)
+from events.tool import ApprovalDecided, ApprovalExpired, ApprovalRequested, ToolCanceled, ToolFailed
+from projections.errors import InvalidQuery
+from projections.pages import LIMIT_DEFAULT, SEQ_MAX, Page, check_limit, page, place
+from projections.projection import Projection, Rows, Sql, Statement, Table, as_json
+from projections.usage import SUMS
+
+STATUSES: Final = (
+    "queued",
+    "planning",
+    "running",
+    "needs_input",
+    "waiting",
+    "paused",
+    "succeeded",
+    "failed",
+    "canceled",
+    "timed_out",
+)
+QUERY_LETTERS_MAX: Final = 200
+TIMED_OUT: Final = "timed_out"
+
+
+class RunRow(msgspec.Struct, frozen=True):
+    """A run. `code` and `reason` tell why it failed or was canceled, `error_step` the key of the step that made it fail.
+
+    `waiting_on` is every human who is asked now. Times are ms since the epoch; `last_seq` is its last fact's.
+    """
+
+    workspace: str
+    id: str
+    goal: str
+    blueprint: str
+    model: str
+    labels: dict[str, str]
+    by: str
+    status: str
+    waiting_on: tuple[Wait, ...]
+    code: str | None
+    reason: str | None
+    error_step: str | None
+    summary: str | None
+    steps_total: int
+    steps_done: int
+    usage: Usage
+    created_at: int
+    started_at: int | None
+    ended_at: int | None
+    updated_at: int
+    seq: int
+    last_seq: int
+
+
+RUNS: Final = Table(
+    name="runs",
+    key=("workspace", "id"),
+    ddl="""
+    CREATE TABLE runs (
+        workspace   text NOT NULL,
+        id          text NOT NULL,
+        seq         bigint NOT NULL,
+        goal        text NOT NULL,
+        blueprint   text NOT NULL,
+        model       text NOT NULL,
+        labels      jsonb NOT NULL,
+        by          text NOT NULL,
+        planned     boolean NOT NULL,
+        ended       text NOT NULL DEFAULT '',
+        status      text NOT NULL DEFAULT 'queued',
+        waiting_on  jsonb NOT NULL DEFAULT '[]',
+        code        text,
+        reason      text,
+        error_step  text,
+        summary     text,
+        steps_total integer NOT NULL DEFAULT 0,
+        steps_done  integer NOT NULL DEFAULT 0,
+        created_at  bigint NOT NULL,
+        started_at  bigint,
+        ended_at    bigint,
+        PRIMARY KEY (workspace, id)
+    ) WITH (fillfactor = 70);
+    CREATE INDEX runs_seq ON runs (workspace, seq);
+    CREATE INDEX runs_status ON runs (workspace, status, seq);
+    """,
+)
+
+_REQUEST: Final = Sql(
+    name="runs.request",
+    text="""
+    INSERT INTO runs (workspace, id, seq, goal, blueprint, model, labels, by, planned, created_at)
+    SELECT workspace, id, seq, goal, blueprint, model, labels::jsonb, by, planned, created_at
+    FROM unnest(
+        $1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::boolean[],
+        $10::bigint[]
+    ) AS u (workspace, id, seq, goal, blueprint, model, labels, by, planned, created_at)
+    """,
+)
+
+_START: Final = Sql(
+    name="runs.start",
+    text="""
+    UPDATE runs r SET started_at = u.started_at
+    FROM unnest($1::text[], $2::text[], $3::bigint[]) AS u (workspace, id, started_at)
+    WHERE r.workspace = u.workspace AND r.id = u.id
+    """,
+)
+
+_PLAN: Final = Sql(
+    name="runs.plan",
+    text="""
+    UPDATE runs r SET planned = true
+    FROM unnest($1::text[], $2::text[]) AS u (workspace, id)
+    WHERE r.workspace = u.workspace AND r.id = u.id
+    """,
+)
+
+_END: Final = Sql(
+    name="runs.end",
+    text="""
+    UPDATE runs r SET
+        ended = u.ended, ended_at = u.ended_at, code = u.code, reason = u.reason, error_step = u.error_step,
+        summary = u.summary
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[])
+        AS u (workspace, id, ended, ended_at, code, reason, error_step, summary)
+    WHERE r.workspace = u.workspace AND r.id = u.id
+    """,
+)
+
+_SETTLE: Final = Sql(
+    name="runs.settle",
+    settles=True,
+    text="""
+    UPDATE runs SET
+        status = d.status, waiting_on = d.waiting_on, steps_total = d.steps_total, steps_done = d.steps_done
+    FROM (
+        SELECT r.workspace, r.id, s.steps_total, s.steps_done, a.waiting_on, CASE
+            WHEN r.ended <> '' THEN r.ended
+            WHEN r.started_at IS NULL THEN 'queued'
+            WHEN s.asking THEN 'needs_input'
+            WHEN s.open > 0 AND s.open = s.open_asked THEN 'waiting'
+            WHEN NOT r.planned THEN 'planning'
+            ELSE 'running'
+        END AS status
+        FROM unnest($1::text[], $2::text[]) AS u (workspace, id)
+        JOIN runs r ON r.workspace = u.workspace AND r.id = u.id
+        CROSS JOIN LATERAL (
+            SELECT
+                count(*) FILTER (WHERE o.position >= 0) AS steps_total,
+                count(*) FILTER (WHERE o.position >= 0 AND o.state = 'succeeded') AS steps_done,
+                count(*) FILTER (WHERE o.state IN ('assigned', 'running')) AS open,
+                count(*) FILTER (WHERE o.state IN ('assigned', 'running') AND EXISTS (
+                    SELECT FROM approvals p
+                    WHERE p.workspace = o.workspace AND p.run = o.run AND p.attempt = o.actor AND p.status = 'pending'
+                )) AS open_asked,
+                coalesce(bool_or(o.state = 'asking'), false) AS asking
+            FROM steps o WHERE o.workspace = r.workspace AND o.run = r.id
+        ) s
+        CROSS JOIN LATERAL (
+            SELECT coalesce(jsonb_agg(jsonb_build_object(
+                'kind', CASE p.kind WHEN 'question' THEN 'question' ELSE 'approval' END,
+                'id', p.id,
+                'since', p.requested_at
+            ) ORDER BY p.seq), '[]') AS waiting_on
+            FROM approvals p
+            WHERE p.workspace = r.workspace AND p.run = r.id AND p.status = 'pending' AND r.ended = ''
+        ) a
+    ) d
+    WHERE runs.workspace = d.workspace AND runs.id = d.id
+        AND (runs.status, runs.waiting_on, runs.steps_total, runs.steps_done)
+            IS DISTINCT FROM (d.status, d.waiting_on, d.steps_total, d.steps_done)
+    """,
+)
+
+
+def project(record: Record) -> list[Statement]:
+    match record.fact:
+        case RunRequested() as fact:
+            return [_requested(record, fact), _one(record, _SETTLE)]
+        case RunStarted():
+            return [_one(record, _START, record.time_ms), _one(record, _SETTLE)]
+        case PlanAccepted():
+            return [_one(record, _PLAN), _one(record, _SETTLE)]
+        case RunSucceeded(summary=summary):
+            return [_ended(record, "succeeded", summary=summary), _one(record, _SETTLE)]
+        case RunFailed(code=code, reason=reason, step=step):
+            status = TIMED_OUT if code == TIMED_OUT else "failed"
+            return [_ended(record, status, code=code, reason=reason, step=step or None), _one(record, _SETTLE)]
+        case RunCanceled(by=by, reason=reason):
+            return [
+                _ended(record, "canceled", code="canceled", reason=reason or f"canceled by {by}"),
+                _one(record, _SETTLE),
+            ]
+        case _:
+            return [_one(record, _SETTLE)]
+
+
+def _one(record: Record, sql: Sql, *more: object) -> Statement:
+    at = record.address
+    return Statement(sql, ("runs", at.workspace), (at.workspace, at.run, *more), at.run)
+
+
+def _requested(record: Record, fact: RunRequested) -> Statement:
+    what = (fact.goal, fact.blueprint, fact.model, as_json(fact.labels), fact.by, fact.plan is not None)
+    return _one(record, _REQUEST, record.seq, *what, record.time_ms)
+
+
+def _ended(
+    record: Record,
+    status: str,
+    *,
+    code: str | None = None,
+    reason: str | None = None,
+    step: str | None = None,
+    summary: str | None = None,
+) -> Statement:
+    return _one(record, _END, status, record.time_ms, code, reason, step, summary)
+
+
+PROJECTION: Final = Projection(
+    name="runs",
+    version=1,
+    tables=(RUNS,),
+    project=project,
+    handles=(
+        RunRequested,
+        RunStarted,
+        PlanAccepted,
+        StepStarted,
+        StepSucceeded,
+        StepConflicted,
+        StepFailed,
+        StepCanceled,
+        GatePassed,
+        GateFailed,
+        GateWaived,
+        GateReopened,
+        RunSucceeded,
+        RunFailed,
+        RunCanceled,
+        ApprovalRequested,
+        ApprovalDecided,
+        ApprovalExpired,
+        ToolCanceled,
+        ToolFailed,
+    ),
+)
+
+
+async def runs(
+    store: Rows,
+    workspace: str,
+    *,
+    status: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    blueprint: str | None = None,
+    q: str | None = None,
+    after: str | None = None,
+    limit: int = LIMIT_DEFAULT,
+) -> Page[RunRow]:
+    """Return runs, newest first: of a status, with all of some labels, of a blueprint, with `q` in the goal.
+
+    Raises InvalidQuery.
+    """
+    _check(status, q)
+    wanted = None if labels is None else as_json(labels)
+    before = place(after) or SEQ_MAX
+    asked = check_limit(limit) + 1
+    rows = await store.rows(RunRow, _LIST, workspace, status, wanted, blueprint, q, before, asked)
+    return page(rows, limit, [row.seq for row in rows])
+
+
+def _check(status: str | None, q: str | None) -> None:
+    if status is not None and status not in STATUSES:
+        raise InvalidQuery("status", f"{status[:80]!r} must be one of {', '.join(STATUSES)}")
+    if q is not None and (len(q) > QUERY_LETTERS_MAX or "\0" in q):
+        raise InvalidQuery("q", f"{len(q)} letters; at most {QUERY_LETTERS_MAX}, and none of them NUL")
+
+
+async def run(store: Rows, workspace: str, id_: str) -> RunRow | None:
+    """Return one run."""
+    return next(iter(await store.rows(RunRow, _GET, workspace, id_)), None)
+
+
+# The page is made first: only its rows are looked up elsewhere.
+_ROWS: Final = f"""
+SELECT r.*, u.usage, t.seq AS last_seq, t.time AS updated_at
+FROM page r
+CROSS JOIN LATERAL (
+    SELECT {SUMS} AS usage FROM usage o WHERE o.workspace = r.workspace AND o.run = r.id
+) u
+CROSS JOIN LATERAL (
+    SELECT seq, time FROM timeline t
+    WHERE t.workspace = r.workspace AND t.run = r.id ORDER BY t.seq DESC LIMIT 1
+) t
+ORDER BY r.seq DESC
+"""  # noqa: S608 - of literals
+_LIST: Final = f"""
+WITH page AS MATERIALIZED (
+    SELECT * FROM runs
+    WHERE workspace = $1 AND ($2::text IS NULL OR status = $2) AND ($3::text IS NULL OR labels @> $3::jsonb)
+        AND ($4::text IS NULL OR blueprint = $4) AND ($5::text IS NULL OR strpos(lower(goal), lower($5)) > 0)
+        AND seq < $6
+    ORDER BY seq DESC LIMIT $7
+)
+{_ROWS}
+"""  # noqa: S608 - of literals
+_GET: Final = f"""
+WITH page AS MATERIALIZED (SELECT * FROM runs WHERE workspace = $1 AND id = $2)
+{_ROWS}
+"""  # noqa: S608 - of literals

@@ -1,0 +1,112 @@
+"""The timeline: every fact as it stands in the log, to be paged by sequence."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from events.envelope import Record
+from projections.pages import LIMIT_DEFAULT, check_limit
+from projections.projection import Projection, Rows, Sql, Statement, Table, raw_json
+
+
+class TimelineRow(msgspec.Struct, frozen=True):
+    """A fact: where (`step` is the attempt's place, `-` is none), what, when (ms since the epoch), what it came of."""
+
+    seq: int
+    workspace: str
+    run: str
+    step: str
+    call: str
+    to: str
+    type: str
+    time: int
+    id: str
+    causation: str
+    body: msgspec.Raw
+
+
+TIMELINE: Final = Table(
+    name="timeline",
+    key=("workspace", "seq"),
+    ddl="""
+    CREATE TABLE timeline (
+        workspace text NOT NULL,
+        seq       bigint NOT NULL,
+        run       text NOT NULL,
+        step      text NOT NULL,
+        call      text NOT NULL,
+        "to"      text NOT NULL,
+        type      text NOT NULL,
+        time      bigint NOT NULL,
+        id        text NOT NULL,
+        causation text NOT NULL,
+        version   integer NOT NULL,
+        body      json NOT NULL,
+        PRIMARY KEY (workspace, seq)
+    );
+    CREATE INDEX timeline_run ON timeline (workspace, run, seq);
+    """,
+)
+
+_INSERT: Final = Sql(
+    name="timeline.insert",
+    text="""
+    INSERT INTO timeline (workspace, seq, run, step, call, "to", type, time, id, causation, version, body)
+    SELECT workspace, seq, run, step, call, "to", type, time, id, causation, version, body::json
+    FROM unnest(
+        $1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::text[],
+        $10::text[], $11::integer[], $12::text[]
+    ) AS u (workspace, seq, run, step, call, "to", type, time, id, causation, version, body)
+    """,
+)
+
+
+def project(record: Record) -> list[Statement]:
+    at = record.address
+    args = (
+        at.workspace,
+        record.seq,
+        at.run,
+        at.step,
+        at.call,
+        record.to,
+        record.type,
+        record.time_ms,
+        record.id,
+        record.causation,
+        record.version,
+        raw_json(record.body),
+    )
+    return [Statement(_INSERT, ("timeline", at.workspace), args, record.seq)]
+
+
+PROJECTION: Final = Projection(name="timeline", version=1, tables=(TIMELINE,), project=project)
+
+
+async def timeline(
+    store: Rows,
+    workspace: str,
+    *,
+    run: str | None = None,
+    after: int = 0,
+    types: Sequence[str] = (),
+    limit: int = LIMIT_DEFAULT,
+) -> list[TimelineRow]:
+    """Return facts in the order of the log: of a run or of all, of some types (`tool.completed`) or of any."""
+    wanted = [type_name.partition(".v")[0] for type_name in types] or None
+    if run is None:
+        return await store.rows(TimelineRow, _OF_ALL, workspace, after, wanted, check_limit(limit))
+    return await store.rows(TimelineRow, _OF_RUN, workspace, after, wanted, check_limit(limit), run)
+
+
+async def event(store: Rows, workspace: str, seq: int) -> TimelineRow | None:
+    """Return the fact at `seq`, if this workspace has it."""
+    return next(iter(await store.rows(TimelineRow, _AT, workspace, seq)), None)
+
+
+_COLUMNS: Final = 'SELECT seq, workspace, run, step, call, "to", type, time, id, causation, body FROM timeline '
+_FILTER: Final = "($3::text[] IS NULL OR regexp_replace(type, '\\.v[0-9]+$', '') = ANY ($3))"
+_OF_ALL: Final = _COLUMNS + "WHERE workspace = $1 AND seq > $2 AND " + _FILTER + " ORDER BY seq LIMIT $4"
+_OF_RUN: Final = _COLUMNS + "WHERE workspace = $1 AND run = $5 AND seq > $2 AND " + _FILTER + " ORDER BY seq LIMIT $4"
+_AT: Final = _COLUMNS + "WHERE workspace = $1 AND seq = $2"
