@@ -1,5 +1,6 @@
 # One verb per need. `make setup` is the only one that installs anything.
 BIN := .venv/bin
+TESTS ?= tests
 PYTEST_ARGS ?=
 
 .PHONY: setup demo up check test bench lock clean
@@ -20,7 +21,7 @@ check: setup ## format, lint, types, import law
 	$(BIN)/lint-imports
 
 test: setup ## everything but the benches
-	$(BIN)/python -m pytest tests --ignore=tests/bench $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(TESTS) --ignore=tests/bench $(PYTEST_ARGS)
 
 bench: setup ## the costs of DESIGN, measured here
 	@if [ -d tests/bench ]; then $(BIN)/python -m pytest tests/bench $(PYTEST_ARGS); else echo "no benches yet"; fi

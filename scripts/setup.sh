@@ -15,11 +15,11 @@ wanted=$(printf '%s\n' "$here" && cat requirements.lock pyproject.toml scripts/s
 if [ -x "$venv/bin/callboard" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then exit 0; fi
 
 python=
-for candidate in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11 python; do
+for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 python}; do
     if is_new_enough "$candidate"; then python=$candidate; break; fi
 done
 uv=$(command -v uv || true)
-[ -n "$python" ] || die "Python 3.11 or newer is needed. Install it (Debian, Ubuntu: apt-get install python3 python3-venv;" \
+[ -n "$python" ] || die "Python 3.11 or newer is needed, and ${PYTHON:-PATH} has none. Install it (Debian, Ubuntu: apt-get install python3 python3-venv;" \
     "Fedora: dnf install python3.11; macOS: brew install python@3.12) or name one: make setup PYTHON=/path/to/python3"
 [ -n "$uv" ] || "$python" -c 'import ensurepip, venv' >/dev/null 2>&1 ||
     die "$python has no venv module. Install it (Debian, Ubuntu: apt-get install python3-venv) or install uv."
