@@ -1,0 +1,1 @@
+"""A small TODO list: an HTTP API over SQLite, and one page."""

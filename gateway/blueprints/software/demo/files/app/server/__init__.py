@@ -1,0 +1,1 @@
+"""The TODO list's server: `store` keeps, `api` decides, `web` speaks HTTP."""
