@@ -11,9 +11,9 @@ import msgspec
 from events import codec
 from events.envelope import Entry, Record
 from events.fact import type_of
-from events.ids import InvalidToken
+from events.ids import check_token
 from events.log import BATCH_MAX, FACT_BYTES_MAX, Conflict, TooLarge
-from events.subjects import Address
+from events.subjects import Address, check_address
 
 _seq = attrgetter("seq")
 
@@ -37,8 +37,8 @@ class MemoryLog:
         body = codec.encode(entry.fact)
         if len(body) > FACT_BYTES_MAX:
             raise TooLarge(len(body))
-        if entry.subject.count(".") != 8 or "*" in entry.subject or ">" in entry.subject:
-            raise InvalidToken("subject", entry.subject)
+        check_address(entry.address)
+        check_token(entry.to, "to")
         last = self._lasts.get(entry.address, 0)
         if last != expected:
             return self._resolve(entry, expected=expected, last=last)

@@ -9,7 +9,7 @@ import msgspec
 
 from events import codec, envelope
 from events.envelope import Entry, Record
-from events.ids import InvalidToken
+from events.ids import check_token
 from events.jetstream.api import (
     CALLBOARD,
     NO_MESSAGE_FOUND,
@@ -25,6 +25,7 @@ from events.jetstream.follow import follow
 from events.jetstream.reads import Reads, Stored
 from events.jetstream.replies import REQUEST_SECONDS
 from events.log import BATCH_MAX, FACT_BYTES_MAX, Conflict, LogUnavailable, TooLarge
+from events.subjects import check_address
 
 EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
@@ -175,17 +176,16 @@ class _Refused(Exception):
 
 
 def _message(entry: Entry, expected: int) -> tuple[str, dict[str, str], bytes]:
-    subject = entry.subject
-    # Every door checks its tokens; here a wildcard or a dot in one would move the fence into other actors.
-    if subject.count(".") != 8 or "*" in subject or ">" in subject:
-        raise InvalidToken("subject", subject)
+    # Every door checks its tokens; a wildcard or a dot in one would move the fence into other actors.
+    check_address(entry.address)
+    check_token(entry.to, "to")
     body = codec.encode(entry.fact)
     if len(body) > FACT_BYTES_MAX:
         raise TooLarge(len(body))
     headers = envelope.headers(entry)
     headers[EXPECTED] = str(expected)
     headers[EXPECTED_SUBJECT] = entry.address.fence
-    return subject, headers, body
+    return entry.subject, headers, body
 
 
 def _record(stored: Stored) -> Record:
