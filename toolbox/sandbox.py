@@ -1,0 +1,61 @@
+"""Where commands run: without the host's network, files or secrets, within limits, and gone as a whole when they end.
+
+The strongest tier that works here is chosen by trying it: sandlock, bubblewrap, or Landlock and seccomp set by ourselves.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from toolbox.jail.jail import Jail
+from toolbox.jail.ran import Ran
+from toolbox.jail.trial import trials
+
+__all__ = ["Ran", "Sandbox", "describe", "probe", "trials"]
+
+
+class Sandbox(Protocol):
+    """A way to run commands apart from the host."""
+
+    @property
+    def tier(self) -> str:
+        """Which mechanism holds: `sandlock`, `bubblewrap` or `confine`."""
+        ...
+
+    async def run(
+        self,
+        argv: tuple[str, ...],
+        *,
+        folder: Path,
+        seconds_max: float,
+        memory_bytes_max: int,
+        processes_max: int,
+        output_bytes_max: int,
+        env: Mapping[str, str],
+    ) -> Ran:
+        """Run a command in `folder`, the only place it may change; `env` is added to the environment that the sandbox makes.
+
+        All its processes are gone when this returns, or is cancelled. Raises ToolError `sandbox_failed`: it did not run.
+        """
+        ...
+
+
+async def probe() -> Sandbox | None:
+    """Return the strongest sandbox that really holds on this host; None: commands must be refused here."""
+    async for trial in trials():
+        if trial.sandbox is not None:
+            return trial.sandbox
+    return None
+
+
+def describe(sandbox: Sandbox | None) -> str:
+    """Return one line for people: what is in force, or what to do to get any."""
+    if sandbox is None:
+        return (
+            "sandbox: none, commands are refused; it takes Linux 6.12 (sandlock), bubblewrap, or Landlock (Linux 5.13)"
+        )
+    if not isinstance(sandbox, Jail):
+        return f"sandbox: {sandbox.tier}"
+    network = "own network with loopback" if sandbox.isolated else "no network, not even loopback"
+    user = f"user {sandbox.uid}" if sandbox.uid is not None else "this user, without capabilities"
+    return f"sandbox: {sandbox.tier}; {network}; {user}; python3 from {sandbox.search.partition(':')[0]}"
