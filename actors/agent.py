@@ -3,7 +3,6 @@
 It goes on only when every open call has its end, and only the call's own actor writes one.
 """
 
-import mimetypes
 from typing import Any, Final, Literal
 
 import msgspec
@@ -53,6 +52,7 @@ from events.ids import derive
 from events.plan import Plan, PlanStep
 from events.subjects import Address
 from events.tool import ToolCompleted, ToolRequested
+from toolbox.media import media_type
 
 RETRY: Final = "retry"
 MODEL_ATTEMPTS_MAX: Final = 8
@@ -251,9 +251,11 @@ def _after_checks(state: AgentState, request: AgentRequested, command: Command) 
 
 
 def _passed(call: Call) -> bool:
-    return (
-        isinstance(call.end, ToolCompleted) and isinstance(call.end.data, dict) and call.end.data.get("exit_code") == 0
-    )  # pyright: ignore[reportUnknownMemberType] -- JSON of our own tool
+    match call.end:
+        case ToolCompleted(data={"exit_code": 0}):
+            return True
+        case _:
+            return False
 
 
 def _finding(call: Call) -> str:
@@ -273,9 +275,10 @@ def _succeed(
     for path in request.expects:
         file = files.get(path)
         if file is not None:
-            media_type = mimetypes.guess_type(path)[0] or "application/octet-stream"
             title = artifacts[path].title if path in artifacts else ""
-            artifacts[path] = Artifact(name=path, media_type=media_type, sha=file.sha, size=file.size, title=title)
+            artifacts[path] = Artifact(
+                name=path, media_type=media_type(path), sha=file.sha, size=file.size, title=title
+            )
     return AgentSucceeded(
         summary=summary,
         changes={} if request.gate or request.planner else state.changes,
@@ -332,7 +335,14 @@ def _raised(state: AgentState, command: ModelRaised) -> list[Fact]:
     if command.kind != "never" and attempt < MODEL_ATTEMPTS_MAX:
         retry_at = command.now_ms + max(command.retry_after_ms, _backoff_ms(state.address, attempt))
     return [
-        ModelFailed(turn=command.turn, epoch=command.epoch, code=command.code, reason=command.reason, retry_at=retry_at)
+        ModelFailed(
+            turn=command.turn,
+            epoch=command.epoch,
+            code=command.code,
+            reason=command.reason,
+            retry_at=retry_at,
+            usage=command.usage,
+        )
     ]
 
 

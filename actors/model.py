@@ -1,9 +1,9 @@
 """The one protocol of model providers: a request in, deltas and one complete answer out. A provider is one file beside this.
 
-    ModelError
-    ├─ kind "retry_after"   the provider named the wait: `retry_after_seconds`
-    ├─ kind "back_off"      overloaded, cut off, silent: try again later
-    └─ kind "never"         a retry cannot help: bad request, no key, no money, refused
+ModelError
+├─ kind "retry_after"   the provider named the wait: `retry_after_seconds`
+├─ kind "back_off"      overloaded, cut off, silent: try again later
+└─ kind "never"         a retry cannot help: bad request, no key, no money, refused
 """
 
 from collections.abc import AsyncIterator
@@ -55,7 +55,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     system: str
     messages: tuple[Message, ...]
     tools: tuple[ToolSchema, ...] = ()
-    tokens_max: int = 8192
+    tokens_max: int = 32_000
     run: str = ""
     step: str = ""
     """The step's key in its plan."""
@@ -92,7 +92,9 @@ class ModelError(Exception):
         kind: Literal["retry_after", "back_off", "never"],
         code: str,
         retry_after_seconds: float | None = None,
+        usage: Usage | None = None,
     ) -> None:
+        self.usage = usage or Usage()
         self.kind = kind
         self.code = code
         self.retry_after_seconds = retry_after_seconds

@@ -1,13 +1,12 @@
 """Effects at the rim: call the model, run the tool, and bring what came of it back as a command to the same actor."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 import structlog
-from toolbox.sandbox import Sandbox
 
 from actors.agent import ModelAnswered, ModelRaised
 from actors.agent_state import AgentState
@@ -20,6 +19,7 @@ from events.clock import Clock
 from events.fact import Artifact, Changes, File
 from events.subjects import Address
 from toolbox import tree
+from toolbox.sandbox import Sandbox
 from toolbox.tool import Context, Output, Tool, ToolError, call
 
 DEFINITIONS_MAX: Final = 256
@@ -90,6 +90,7 @@ class Performer:
                 code=fault.code,
                 reason=str(fault),
                 retry_after_ms=round((fault.retry_after_seconds or 0) * 1000),
+                usage=msgspec.structs.replace(fault.usage, model_calls=1),
             )
         return ModelAnswered(
             id=id_,
@@ -118,8 +119,8 @@ class Performer:
             attempt=agent.attempt,
             turn=state.turn,
         )
-        stream: Any = self.model_of(agent.model).stream(request)
-        async with aclosing(stream):
+        parts = self.model_of(agent.model).stream(request)
+        async with aclosing(cast("AsyncGenerator[Delta | Answer]", parts)) as stream:
             async for part in stream:
                 match part:
                     case Delta(text=text):
@@ -165,11 +166,11 @@ class Performer:
         asked = state.request
         tool = self.tools.get(asked.tool) if asked else None
         if asked is None or tool is None:
-            raise ToolError(f"no tool {asked.tool if asked else ''!r} in this worker", code="unknown_tool")
+            raise ToolError("unknown_tool", f"no tool {asked.tool if asked else ''!r} in this worker")
         agent = await self._agent(state)
         if agent.end is not None or agent.cancel is not None:
-            raise ToolError("the agent was told to stop", code="canceled")
-        branch = self._branch(agent, state)
+            raise ToolError("canceled", "the agent was told to stop")
+        branch, keeps = self._branch(agent, state)
         roles = frozenset(agent.request.plan_roles) if agent.request else frozenset[str]()
         check = self.check_plan
         context = Context(
@@ -184,7 +185,7 @@ class Performer:
         )
         output = await call(tool, state.arguments, context)
         changes = {path: (_file(before), _file(after)) for path, (before, after) in branch.changes().items()}
-        return output, {} if branch.readonly else changes
+        return output, changes if keeps else {}
 
     async def _agent(self, state: ToolState) -> AgentState:
         """Read the agent that owns the call, at least up to the call's ticket: its branch is what the call works on."""
@@ -193,16 +194,15 @@ class Performer:
             await box.read_to(state.ticket)
             return box.state
 
-    def _branch(self, agent: AgentState, state: ToolState) -> tree.Branch:
+    def _branch(self, agent: AgentState, state: ToolState) -> tuple[tree.Branch, bool]:
+        """Return the branch the call works on, and whether its changes count: a gate's and a check's never do."""
         files = {path: tree.File(sha=file.sha, mode=file.mode, size=file.size) for path, file in agent.files.items()}
         readonly = agent.request is not None and (agent.request.gate or agent.request.planner)
         check = state.request is not None and state.request.kind == "check"
-        return tree.Branch(
-            files,
-            WorkspaceBlobs(self.blobs, state.address.workspace),
-            writes=agent.request.writes if agent.request else (),
-            readonly=readonly or check,
-        )
+        keeps = not (readonly or check)
+        writes = agent.request.writes if agent.request else ()
+        blobs = WorkspaceBlobs(self.blobs, state.address.workspace)
+        return tree.Branch(files, blobs, writes=writes, readonly=not keeps), keeps
 
 
 class WorkspaceBlobs:

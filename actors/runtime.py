@@ -21,12 +21,14 @@ from events.agent import AgentCanceled, AgentFailed, AgentSucceeded, ModelRefuse
 from events.blobs import BlobMissing
 from events.envelope import REPLY, TYPE, Record, to_record
 from events.fact import type_of
+from events.jetstream.api import CALLBOARD, CALLBOARD_INBOX
 from events.jetstream.connection import Bus, NoResponders
 from events.jetstream.queues import Delivery, Pull, Queues
-from events.jetstream.streams import FACTS_STREAM, INBOX_CONSUMER, INBOX_STREAM
+from events.jetstream.streams import INBOX_CONSUMER
 from events.log import LogError, LogUnavailable
 from events.subjects import Address, held_subject, parse_command, parse_fact
 from events.tool import ToolCanceled, ToolCompleted, ToolFailed, ToolOutcomeUnknown, ToolRefused
+from toolbox.errors import FilesAway
 
 HELD_SECONDS: Final = 2.0
 HELD_NAK_SECONDS: Final = 5.0
@@ -48,6 +50,9 @@ class Limits(msgspec.Struct, frozen=True):
     ack_wait_seconds: float = 8.0
 
 
+DEFAULT_LIMITS: Final = Limits()
+
+
 class Runtime:
     """One worker."""
 
@@ -58,7 +63,7 @@ class Runtime:
         queues: Queues,
         perform: Performs,
         *,
-        limits: Limits = Limits(),
+        limits: Limits = DEFAULT_LIMITS,
         roles: frozenset[str] | None = None,
     ) -> None:
         self.bus = bus
@@ -82,8 +87,8 @@ class Runtime:
             self._turns = group
             beat = group.create_task(self.beat.run())
             slots = group.create_task(self._refresh_slots())
-            watching = group.create_task(self.queues.watch(self._serve))
-            self._pull(INBOX_STREAM, INBOX_CONSUMER)
+            watching = group.create_task(self.queues.watch(self._found))
+            await self._pull(CALLBOARD_INBOX, INBOX_CONSUMER)
             await stop.wait()
             watching.cancel()
             await self._drain()
@@ -92,24 +97,31 @@ class Runtime:
 
     # pulling
 
-    def _serve(self, queue: str) -> None:
+    def _found(self, queue: str) -> None:
         """Begin to pull from a queue, if it is of a kind and role that this worker serves."""
         kind, _, name = queue.partition("-")
         wanted = kind in ("run", "tool") or (
             kind in ("start", "agent") and bool(name) and (self.roles is None or name in self.roles)
         )
-        if wanted and queue not in self._pulls and not self._draining:
-            self._pull(FACTS_STREAM, queue)
+        if wanted and queue not in self._pulls and not self._draining and self._turns is not None:
+            self._turns.create_task(self._pull(CALLBOARD, queue))
 
-    def _pull(self, stream: str, consumer: str) -> None:
+    async def _pull(self, stream: str, consumer: str) -> None:
+        if consumer in self._pulls:
+            return
         self._busy[consumer] = 0
-        self._pulls[consumer] = Pull(
+        pull = self._pulls[consumer] = Pull(
             self.bus,
             stream,
             consumer,
             deliver=lambda delivery: self._take(consumer, delivery),
             free=lambda: self._free(consumer),
         )
+        try:
+            await pull.start()
+        except LogUnavailable as fault:
+            log.warning("queue_not_served", queue=consumer, error=str(fault))
+            del self._pulls[consumer]
 
     def _free(self, queue: str) -> int:
         if self._draining or queue in self.outdated:
@@ -190,7 +202,7 @@ class Runtime:
     async def _work(self, queue: str, delivery: Delivery, held: Held) -> None:
         """Run the turn of one message and settle it: the only place that acks or naks."""
         try:
-            if delivery.stream == INBOX_STREAM:
+            if delivery.stream == CALLBOARD_INBOX:
                 await self._command(delivery, held)
             else:
                 await self._notice(queue, delivery, held)
@@ -202,10 +214,10 @@ class Runtime:
             self.outdated.add(queue)
             log.error("outdated", queue=queue, seq=delivery.seq, error=str(fault))
             await self._nak(held, HELD_NAK_SECONDS)
-        except (LogUnavailable, BlobMissing, OSError) as fault:
+        except (LogUnavailable, BlobMissing, FilesAway, OSError) as fault:
             log.warning("turn_postponed", queue=queue, seq=delivery.seq, error=str(fault))
             await self._nak(held, OUTAGE_NAK_SECONDS)
-        except Exception as fault:  # noqa: BLE001 -- one actor's bug must not stop its neighbours; it is counted in the log
+        except Exception as fault:  # one actor's bug must not stop its neighbours; it is counted in the log
             log.exception("turn_failed", queue=queue, seq=delivery.seq)
             await self._count_failure(held, f"{type(fault).__name__}: {fault}"[:2000])
         finally:
@@ -392,7 +404,7 @@ class Runtime:
                     await box.read_on()
                     raised = TurnRaised(id=id_, now_ms=self.engine.clock.now_ms(), message=message, error=error)
                     await turn.decide(raised)
-        except Exception:  # noqa: BLE001 -- counting failed too: the message comes again
+        except Exception:  # counting failed too: the message comes again
             log.exception("failure_not_counted", seq=held.delivery.seq)
         await self._nak(held, OUTAGE_NAK_SECONDS)
 

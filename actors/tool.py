@@ -1,6 +1,7 @@
 """The tool actor: one tool call, from its request over a human's approval to its one outcome."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -43,6 +44,11 @@ from events.tool import (
 EXPIRY: Final = "expiry"
 FENCED_EFFECTS: Final = frozenset({"keyed", "unsafe"})
 Terminal = ToolCompleted | ToolFailed | ToolCanceled
+ALLOWED: Final[Mapping[str, tuple[Decision, ...]]] = {
+    "tool_call": ("approve", "edit", "reject"),
+    "question": ("respond", "reject"),
+    "gate": ("approve", "respond", "reject"),
+}
 TERMINAL: Final = (ToolCompleted, ToolFailed, ToolCanceled)
 
 
@@ -180,18 +186,13 @@ def _ready(state: ToolState) -> bool:
 
 def _ask(state: ToolState, request: ToolRequested, now_ms: int) -> ApprovalRequested:
     kind = request.kind if request.kind in ("question", "gate") else "tool_call"
-    allowed: tuple[Decision, ...] = {
-        "tool_call": ("approve", "edit", "reject"),
-        "question": ("respond", "reject"),
-        "gate": ("approve", "respond", "reject"),
-    }[kind]
     return ApprovalRequested(
         approval=approval_id(state.address.call),
         kind=kind,
         tool=request.tool,
         arguments=request.arguments,
         digest=digest(state.address, request.tool, bytes(request.arguments)),
-        allowed=allowed,
+        allowed=ALLOWED[kind],
         risk=request.risk,
         key=request.key,
         role=request.role,

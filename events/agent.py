@@ -68,7 +68,7 @@ class Check(msgspec.Struct, frozen=True):
     argv: tuple[str, ...]
 
 
-class AgentRequested(Fact, tag="agent.requested.v1"):
+class AgentRequested(Fact, frozen=True, kw_only=True, tag="agent.requested.v1"):
     """An attempt at a step is wanted: all that the agent starts from."""
 
     step: str
@@ -90,7 +90,7 @@ class AgentRequested(Fact, tag="agent.requested.v1"):
     limits: Limits = Limits()
 
 
-class ModelRequested(Fact, tag="model.requested.v1"):
+class ModelRequested(Fact, frozen=True, kw_only=True, tag="model.requested.v1"):
     """A model call is wanted. It takes in only what is new, in prompt order; `attempt` counts tries at this turn."""
 
     turn: int
@@ -98,21 +98,21 @@ class ModelRequested(Fact, tag="model.requested.v1"):
     attempt: int = 1
 
 
-class ModelTakenOver(Fact, tag="model.taken_over.v1"):
+class ModelTakenOver(Fact, frozen=True, kw_only=True, tag="model.taken_over.v1"):
     """The call's ticket was delivered again: a new epoch performs it, the old one is fenced off."""
 
     turn: int
     epoch: int
 
 
-class ModelReissued(Fact, tag="model.reissued.v1"):
+class ModelReissued(Fact, frozen=True, kw_only=True, tag="model.reissued.v1"):
     """The call's ticket was lost; this fact is its new one."""
 
     turn: int
     epoch: int
 
 
-class ModelResponded(Fact, tag="model.responded.v1"):
+class ModelResponded(Fact, frozen=True, kw_only=True, tag="model.responded.v1"):
     """The model answered in full."""
 
     turn: int
@@ -123,7 +123,7 @@ class ModelResponded(Fact, tag="model.responded.v1"):
     usage: Usage = Usage()
 
 
-class ModelFailed(Fact, tag="model.failed.v1"):
+class ModelFailed(Fact, frozen=True, kw_only=True, tag="model.failed.v1"):
     """The call gave no answer; with `retry_at` (ms since the epoch) it is tried again then, else the agent fails."""
 
     turn: int
@@ -134,7 +134,7 @@ class ModelFailed(Fact, tag="model.failed.v1"):
     usage: Usage = Usage()
 
 
-class ModelRefused(Fact, tag="model.refused.v1"):
+class ModelRefused(Fact, frozen=True, kw_only=True, tag="model.refused.v1"):
     """A late outcome of an old epoch, or after the end: recorded, and nothing changes."""
 
     turn: int
@@ -142,25 +142,25 @@ class ModelRefused(Fact, tag="model.refused.v1"):
     reason: str
 
 
-class AgentChecking(Fact, tag="agent.checking.v1"):
+class AgentChecking(Fact, frozen=True, kw_only=True, tag="agent.checking.v1"):
     """The engine runs the step's validation commands."""
 
     round: int
     checks: tuple[Check, ...]
 
 
-class AgentReissued(Fact, tag="agent.reissued.v1"):
+class AgentReissued(Fact, frozen=True, kw_only=True, tag="agent.reissued.v1"):
     """The agent's start ticket was lost; this fact is its new one."""
 
 
-class AgentCancelRequested(Fact, tag="agent.cancel_requested.v1"):
+class AgentCancelRequested(Fact, frozen=True, kw_only=True, tag="agent.cancel_requested.v1"):
     """Nothing new is asked; open calls are told to stop."""
 
     by: str
     reason: str = ""
 
 
-class AgentSucceeded(Fact, tag="agent.succeeded.v1"):
+class AgentSucceeded(Fact, frozen=True, kw_only=True, tag="agent.succeeded.v1"):
     """The attempt has its result; `changes` are against the files it started from."""
 
     summary: str
@@ -172,7 +172,7 @@ class AgentSucceeded(Fact, tag="agent.succeeded.v1"):
     usage: Usage = Usage()
 
 
-class AgentFailed(Fact, tag="agent.failed.v1"):
+class AgentFailed(Fact, frozen=True, kw_only=True, tag="agent.failed.v1"):
     """The attempt ended without a result; `code` says of which kind the cause is, `final` that another attempt cannot help."""
 
     code: str
@@ -181,7 +181,7 @@ class AgentFailed(Fact, tag="agent.failed.v1"):
     usage: Usage = Usage()
 
 
-class AgentCanceled(Fact, tag="agent.canceled.v1"):
+class AgentCanceled(Fact, frozen=True, kw_only=True, tag="agent.canceled.v1"):
     """The attempt ended by a cancel."""
 
     by: str
@@ -189,7 +189,7 @@ class AgentCanceled(Fact, tag="agent.canceled.v1"):
     usage: Usage = Usage()
 
 
-class AgentTurnFailed(Fact, tag="agent.turn_failed.v1"):
+class AgentTurnFailed(Fact, frozen=True, kw_only=True, tag="agent.turn_failed.v1"):
     """A turn of this actor raised; `message` is what it was working on."""
 
     message: str

@@ -73,7 +73,7 @@ class FileBlobs:
                 file.flush()
                 if self.sync:
                     os.fsync(file.fileno())
-            os.chmod(name, 0o644)
+            Path(name).chmod(0o644)
             Path(name).replace(target)
         except BaseException:
             Path(name).unlink(missing_ok=True)

@@ -5,14 +5,14 @@ import msgspec
 from events.fact import Fact
 
 
-class KeyClaimed(Fact, tag="key.claimed.v1"):
+class KeyClaimed(Fact, frozen=True, kw_only=True, tag="key.claimed.v1"):
     """A door took the key for a request with that digest; what the request makes gets the id `makes`."""
 
     digest: str
     makes: str
 
 
-class KeyAnswered(Fact, tag="key.answered.v1"):
+class KeyAnswered(Fact, frozen=True, kw_only=True, tag="key.answered.v1"):
     """The request of this key was answered so."""
 
     status: int

@@ -51,7 +51,7 @@ def faults(plan: Plan, roles: Iterable[str]) -> list[str]:
     if len(plan.steps) > STEPS_MAX:
         return [f"steps: {len(plan.steps)} steps; a plan has at most {STEPS_MAX}"]
     found = [*_key_faults(plan), *_role_faults(plan, frozenset(roles)), *_reference_faults(plan)]
-    return found or [*_cycle_faults(plan), *_gate_faults(plan)] or _overlap_faults(plan)
+    return found or _cycle_faults(plan) or [*_gate_faults(plan), *_overlap_faults(plan)]
 
 
 def _key_faults(plan: Plan) -> list[str]:

@@ -36,7 +36,7 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     deliveries_max: int = 5
 
 
-class RunRequested(Fact, tag="run.requested.v1"):
+class RunRequested(Fact, frozen=True, kw_only=True, tag="run.requested.v1"):
     """A goal was accepted. Without a plan a planner makes one. `steps` gives each step of the plan its id."""
 
     goal: str
@@ -51,11 +51,11 @@ class RunRequested(Fact, tag="run.requested.v1"):
     by: str = ""
 
 
-class RunStarted(Fact, tag="run.started.v1"):
+class RunStarted(Fact, frozen=True, kw_only=True, tag="run.started.v1"):
     """A worker took the run up."""
 
 
-class PlanAccepted(Fact, tag="plan.accepted.v1"):
+class PlanAccepted(Fact, frozen=True, kw_only=True, tag="plan.accepted.v1"):
     """The planner's plan is the run's plan now."""
 
     plan: Plan
@@ -65,7 +65,7 @@ class PlanAccepted(Fact, tag="plan.accepted.v1"):
     usage: Usage = Usage()
 
 
-class StepStarted(Fact, tag="step.started.v1"):
+class StepStarted(Fact, frozen=True, kw_only=True, tag="step.started.v1"):
     """An attempt at a step was handed to its role; `actor` is the attempt's place in subjects."""
 
     step: str
@@ -78,7 +78,7 @@ class StepStarted(Fact, tag="step.started.v1"):
     conflicts: tuple[str, ...] = ()
 
 
-class StepSucceeded(Fact, tag="step.succeeded.v1"):
+class StepSucceeded(Fact, frozen=True, kw_only=True, tag="step.succeeded.v1"):
     """An attempt's result was accepted and its changes merged; `seq` is the agent's last fact."""
 
     step: str
@@ -91,7 +91,7 @@ class StepSucceeded(Fact, tag="step.succeeded.v1"):
     usage: Usage = Usage()
 
 
-class StepConflicted(Fact, tag="step.conflicted.v1"):
+class StepConflicted(Fact, frozen=True, kw_only=True, tag="step.conflicted.v1"):
     """An attempt's changes met others on the same paths: nothing was merged, and it is tried again from the new head."""
 
     step: str
@@ -102,7 +102,7 @@ class StepConflicted(Fact, tag="step.conflicted.v1"):
     usage: Usage = Usage()
 
 
-class StepFailed(Fact, tag="step.failed.v1"):
+class StepFailed(Fact, frozen=True, kw_only=True, tag="step.failed.v1"):
     """An attempt failed; with `final` there is no further one."""
 
     step: str
@@ -115,7 +115,7 @@ class StepFailed(Fact, tag="step.failed.v1"):
     usage: Usage = Usage()
 
 
-class StepCanceled(Fact, tag="step.canceled.v1"):
+class StepCanceled(Fact, frozen=True, kw_only=True, tag="step.canceled.v1"):
     """An attempt ended because the run was canceled or had failed elsewhere."""
 
     step: str
@@ -125,7 +125,7 @@ class StepCanceled(Fact, tag="step.canceled.v1"):
     usage: Usage = Usage()
 
 
-class GatePassed(Fact, tag="gate.passed.v1"):
+class GatePassed(Fact, frozen=True, kw_only=True, tag="gate.passed.v1"):
     """A gate's step ended with a verdict that opens the way."""
 
     step: str
@@ -137,7 +137,7 @@ class GatePassed(Fact, tag="gate.passed.v1"):
     usage: Usage = Usage()
 
 
-class GateFailed(Fact, tag="gate.failed.v1"):
+class GateFailed(Fact, frozen=True, kw_only=True, tag="gate.failed.v1"):
     """A gate sent steps back; past its rounds it `escalated` to a human by the call `ask`."""
 
     step: str
@@ -151,7 +151,7 @@ class GateFailed(Fact, tag="gate.failed.v1"):
     usage: Usage = Usage()
 
 
-class GateWaived(Fact, tag="gate.waived.v1"):
+class GateWaived(Fact, frozen=True, kw_only=True, tag="gate.waived.v1"):
     """A human let a failed gate be."""
 
     step: str
@@ -160,7 +160,7 @@ class GateWaived(Fact, tag="gate.waived.v1"):
     comment: str = ""
 
 
-class GateReopened(Fact, tag="gate.reopened.v1"):
+class GateReopened(Fact, frozen=True, kw_only=True, tag="gate.reopened.v1"):
     """A human answered a failed gate with what to do; the steps it names are worked on once more."""
 
     step: str
@@ -170,7 +170,7 @@ class GateReopened(Fact, tag="gate.reopened.v1"):
     rework: tuple[str, ...]
 
 
-class TimerSet(Fact, tag="timer.set.v1"):
+class TimerSet(Fact, frozen=True, kw_only=True, tag="timer.set.v1"):
     """A timer of the run was asked for; `at` is its due time in ms since the epoch."""
 
     timer: str
@@ -178,27 +178,27 @@ class TimerSet(Fact, tag="timer.set.v1"):
     purpose: str
 
 
-class RunCancelRequested(Fact, tag="run.cancel_requested.v1"):
+class RunCancelRequested(Fact, frozen=True, kw_only=True, tag="run.cancel_requested.v1"):
     """Nothing new starts; what runs is told to stop."""
 
     by: str
     reason: str = ""
 
 
-class RunCanceled(Fact, tag="run.canceled.v1"):
+class RunCanceled(Fact, frozen=True, kw_only=True, tag="run.canceled.v1"):
     """The run ended by a cancel."""
 
     by: str
     reason: str = ""
 
 
-class RunSucceeded(Fact, tag="run.succeeded.v1"):
+class RunSucceeded(Fact, frozen=True, kw_only=True, tag="run.succeeded.v1"):
     """Every step of the plan is done."""
 
     summary: str
 
 
-class RunFailed(Fact, tag="run.failed.v1"):
+class RunFailed(Fact, frozen=True, kw_only=True, tag="run.failed.v1"):
     """The run ended without its result."""
 
     code: str
@@ -206,7 +206,7 @@ class RunFailed(Fact, tag="run.failed.v1"):
     step: str = ""
 
 
-class RunTurnFailed(Fact, tag="run.turn_failed.v1"):
+class RunTurnFailed(Fact, frozen=True, kw_only=True, tag="run.turn_failed.v1"):
     """A turn of this actor raised; `message` is what it was working on."""
 
     message: str

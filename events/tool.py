@@ -9,7 +9,7 @@ from events.fact import Artifact, Changes, Fact
 Decision = Literal["approve", "edit", "respond", "reject"]
 
 
-class ToolRequested(Fact, tag="tool.requested.v1"):
+class ToolRequested(Fact, frozen=True, kw_only=True, tag="tool.requested.v1"):
     """A tool call is wanted by an agent (or by the run itself, whose calls have no step).
 
     `owner` is who gets the notice of its end. `denied` says why the role may not have it: then it fails unperformed.
@@ -31,7 +31,7 @@ class ToolRequested(Fact, tag="tool.requested.v1"):
     deliveries_max: int = 5
 
 
-class ApprovalRequested(Fact, tag="approval.requested.v1"):
+class ApprovalRequested(Fact, frozen=True, kw_only=True, tag="approval.requested.v1"):
     """A human must decide: `digest` binds the decision to exactly this call."""
 
     approval: str
@@ -46,7 +46,7 @@ class ApprovalRequested(Fact, tag="approval.requested.v1"):
     expires_at: int = 0
 
 
-class ApprovalDecided(Fact, tag="approval.decided.v1"):
+class ApprovalDecided(Fact, frozen=True, kw_only=True, tag="approval.decided.v1"):
     """A human decided; the first decision is the decision. `arguments` are the edited ones, if edited."""
 
     approval: str
@@ -56,25 +56,25 @@ class ApprovalDecided(Fact, tag="approval.decided.v1"):
     arguments: msgspec.Raw = msgspec.Raw(b"")
 
 
-class ApprovalExpired(Fact, tag="approval.expired.v1"):
+class ApprovalExpired(Fact, frozen=True, kw_only=True, tag="approval.expired.v1"):
     """Nobody decided in time."""
 
     approval: str
 
 
-class ToolStarted(Fact, tag="tool.started.v1"):
+class ToolStarted(Fact, frozen=True, kw_only=True, tag="tool.started.v1"):
     """The effect is about to be performed in this epoch."""
 
     epoch: int
 
 
-class ToolReissued(Fact, tag="tool.reissued.v1"):
+class ToolReissued(Fact, frozen=True, kw_only=True, tag="tool.reissued.v1"):
     """The call's ticket was lost; this fact is its new one."""
 
     epoch: int
 
 
-class ToolCompleted(Fact, tag="tool.completed.v1"):
+class ToolCompleted(Fact, frozen=True, kw_only=True, tag="tool.completed.v1"):
     """The tool answered."""
 
     epoch: int
@@ -85,7 +85,7 @@ class ToolCompleted(Fact, tag="tool.completed.v1"):
     duration_ms: int = 0
 
 
-class ToolFailed(Fact, tag="tool.failed.v1"):
+class ToolFailed(Fact, frozen=True, kw_only=True, tag="tool.failed.v1"):
     """The call ended without a result; the model reads `reason`."""
 
     epoch: int
@@ -94,27 +94,27 @@ class ToolFailed(Fact, tag="tool.failed.v1"):
     duration_ms: int = 0
 
 
-class ToolCanceled(Fact, tag="tool.canceled.v1"):
+class ToolCanceled(Fact, frozen=True, kw_only=True, tag="tool.canceled.v1"):
     """The call ended by a cancel."""
 
     by: str
     reason: str = ""
 
 
-class ToolOutcomeUnknown(Fact, tag="tool.outcome_unknown.v1"):
+class ToolOutcomeUnknown(Fact, frozen=True, kw_only=True, tag="tool.outcome_unknown.v1"):
     """An unsafe call was cut off in the middle: nobody knows whether its effect happened."""
 
     epoch: int
 
 
-class ToolRefused(Fact, tag="tool.refused.v1"):
+class ToolRefused(Fact, frozen=True, kw_only=True, tag="tool.refused.v1"):
     """A late outcome of an old epoch, or after the end: recorded, and nothing changes."""
 
     epoch: int
     reason: str
 
 
-class ToolTurnFailed(Fact, tag="tool.turn_failed.v1"):
+class ToolTurnFailed(Fact, frozen=True, kw_only=True, tag="tool.turn_failed.v1"):
     """A turn of this actor raised; `message` is what it was working on."""
 
     message: str

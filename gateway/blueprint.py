@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import yaml
+from toolbox.registry import UnknownTool, registry
 
 from actors.model import ToolSchema
 from actors.perform import Definition
@@ -14,7 +15,6 @@ from events.blobs import Blobs
 from events.ids import TOKEN
 from events.plan import Plan, PlanStep, faults
 from events.run import Role, ToolSpec
-from toolbox.registry import UnknownTool, registry
 from toolbox.tool import Tool
 
 SHIPPED: Final = Path(__file__).parent / "blueprints"
@@ -126,10 +126,10 @@ def _role(path: Path) -> RoleFile:
     fields = _yaml(path, head)
     if not isinstance(fields, dict):
         raise BlueprintError(str(path), "front matter: must be fields, such as `name: backend-engineer`")
-    return _role_of(path, fields, prompt.strip())
+    return _role_of(path, cast("dict[str, Any]", fields), prompt.strip())
 
 
-def _role_of(path: Path, fields: Mapping[Any, Any], prompt: str) -> RoleFile:
+def _role_of(path: Path, fields: Mapping[str, Any], prompt: str) -> RoleFile:
     name, tools = fields.get("name", ""), fields.get("tools") or ()
     if not isinstance(name, str) or not TOKEN.fullmatch(name):
         raise BlueprintError(str(path), f"name: {str(name)[:60]!r} must be 1 to 64 of a-z, 0-9, '_' and '-'")

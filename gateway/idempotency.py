@@ -4,7 +4,7 @@ The claim names the id of what the request makes, so a request that was cut off 
 """
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -32,7 +32,7 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def claim_of(system: System, workspace: str, *, key: str, digest: str, makes: str) -> AsyncIterator[Claim]:
+async def claim_of(system: System, workspace: str, *, key: str, digest: str, makes: str) -> AsyncGenerator[Claim]:
     """Claim `key` for a request with `digest` that makes `makes`; without a key every request is a new one.
 
     Raises Problem: 422 for a key used with another request, 409 while the first one is under way.

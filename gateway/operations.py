@@ -107,15 +107,15 @@ class Operations:
         async with claim_of(self.system, workspace, key=key, digest=_digest("runs.create", body), makes=run) as claim:
             if claim.answer is not None:
                 return msgspec.json.decode(claim.answer, type=RunAccepted), True
-            accepted = await self._start(Address(workspace, claim.makes), request, by, inline)
+            accepted = await self._start(Address(workspace, claim.makes), request, by=by, inline=inline)
             await remember(self.system, claim, status=202, body=msgspec.json.encode(accepted))
             return accepted, False
 
     async def _start(
-        self, address: Address, request: CreateRun, by: str, inline: blueprints.Blueprint | None
+        self, address: Address, request: CreateRun, *, by: str, inline: blueprints.Blueprint | None
     ) -> RunAccepted:
         model = self._model(request.model)
-        fact = await self._request(address.workspace, request, model, by, inline)
+        fact = await self._request(address.workspace, request, model=model, by=by, inline=inline)
         seq = await self._answer(
             address, StartRun(id=f"cmd_start-{address.run}", now_ms=self.system.clock.now_ms(), request=fact)
         )
@@ -138,7 +138,7 @@ class Operations:
             raise invalid("/model", str(fault), hint="callboard run GOAL --model scripted") from None
 
     async def _request(
-        self, workspace: str, request: CreateRun, model: str, by: str, inline: blueprints.Blueprint | None
+        self, workspace: str, request: CreateRun, *, model: str, by: str, inline: blueprints.Blueprint | None
     ) -> RunRequested:
         source = self._blueprint(request, inline)
         plan = request.plan or source.plan
@@ -307,7 +307,7 @@ def _check_labels(labels: Mapping[str, str]) -> None:
     if len(labels) > LABELS_MAX:
         raise invalid("/labels", f"{len(labels)} labels; at most {LABELS_MAX}")
     for name, value in labels.items():
-        if len(name) > 64 or len(value) > 256:  # noqa: PLR2004 -- the two limits of a label, said in the message
+        if len(name) > 64 or len(value) > 256:
             raise invalid(f"/labels/{name[:64]}", "a label's name has at most 64 characters, its value 256")
 
 

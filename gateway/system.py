@@ -3,13 +3,15 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import structlog
+from toolbox.registry import registry
 
 from actors.cassette import Cassette
 from actors.mailbox import Mailboxes
@@ -28,7 +30,6 @@ from events.plan import Plan, PlanStep, faults
 from events.subjects import Address, delta_subject
 from gateway.models import Models
 from gateway.settings import Settings
-from toolbox.registry import registry
 from toolbox.sandbox import Sandbox
 from toolbox.sandbox import probe as probe_sandbox
 from toolbox.tool import Tool
@@ -91,7 +92,7 @@ async def open_system(
     cassette: Cassette | None = None,
     tools: Mapping[str, Tool] | None = None,
     lost: asyncio.Event | None = None,
-) -> AsyncIterator[System]:
+) -> AsyncGenerator[System]:
     """Connect to the log, check its streams and yield the system; `lost` is set if the connection closes for good.
 
     Raises NatsUnreachable, ServerTooOld, StreamDiffers.
@@ -100,7 +101,7 @@ async def open_system(
     async with connect(
         settings.nats_url,
         name=f"callboard {name}",
-        creds=settings.nats_creds or None,
+        credentials=Path(settings.nats_creds) if settings.nats_creds else None,
         on_closed=lost.set if lost else None,
     ) as bus:
         await ensure_streams(bus, replicas=settings.replicas)
