@@ -107,6 +107,35 @@ async def test_a_clean_stop_leaves_no_process(tmp_path: Path) -> None:
     assert not any(command_line(pid) for pid in pids)
 
 
+async def test_a_stack_cancelled_in_use_leaves_no_process(tmp_path: Path) -> None:
+    up: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+
+    async def use() -> None:
+        async with LocalStack(tmp_path, durable=False) as stack:
+            up.set_result([server.pid for server in stack.servers])
+            await asyncio.Event().wait()
+
+    using = asyncio.create_task(use())
+    pids = await up
+    using.cancel()
+    await asyncio.wait([using])
+    assert not any(command_line(pid) for pid in pids)
+
+
+async def test_a_stack_cancelled_while_it_starts_leaves_no_process_and_a_free_folder(tmp_path: Path) -> None:
+    stack = LocalStack(tmp_path, durable=False)
+    starting = asyncio.create_task(stack.__aenter__())
+    begun = tmp_path / "postgres" / "data" / "global"
+    assert await becomes_true(begun.exists, within_seconds=30)
+    assert stack.nats is not None
+    starting.cancel()
+    await asyncio.wait([starting])
+    assert starting.cancelled()
+    assert not stack.nats.is_running
+    async with LocalStack(tmp_path, durable=False) as stack:
+        assert await query(stack.database_url, "SELECT 42") == 42
+
+
 async def test_servers_of_the_operator_are_used_and_nothing_is_started(tmp_path: Path) -> None:
     async with LocalStack(tmp_path, nats_url="nats://there:4222", database_url="postgresql://there/db") as stack:
         assert (stack.nats_url, stack.database_url) == ("nats://there:4222", "postgresql://there/db")
