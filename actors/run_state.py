@@ -63,6 +63,7 @@ class RunState(msgspec.Struct, frozen=True):
     address: Address
     seen: Seen = Seen()
     request: RunRequested | None = None
+    requested_ms: int = 0
     started: bool = False
     plan: Plan | None = None
     steps: dict[str, Step] = {}
@@ -93,7 +94,7 @@ class RunState(msgspec.Struct, frozen=True):
 
 def step_id(state: RunState, key: str) -> str:
     """Return a step's id: derived from the run's, so that deciding twice names it the same."""
-    return derive("stp", 0, state.address.run, key)
+    return derive("stp", state.requested_ms, state.address.run, key)
 
 
 def planner_step() -> PlanStep:
@@ -106,7 +107,7 @@ def evolve(state: RunState, record: Record) -> RunState:
     state = replace(state, seen=state.seen.take(record), moved=True)
     match record.fact:
         case RunRequested() as fact:
-            state = replace(state, request=fact, plan=fact.plan)
+            state = replace(state, request=fact, requested_ms=record.time_ms, plan=fact.plan)
             return replace(state, steps=_steps(state, fact.plan or Plan(steps=(planner_step(),))))
         case RunStarted():
             return replace(state, started=True)

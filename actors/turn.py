@@ -16,7 +16,7 @@ from events.clock import Clock
 from events.envelope import Entry, Record
 from events.fact import Fact
 from events.log import Conflict, Log, LogUnavailable
-from events.subjects import Address
+from events.subjects import NOBODY, Address
 
 DECISIONS_MAX: Final = 1000
 CONFLICTS_MAX: Final = 50
@@ -94,9 +94,12 @@ class Turn:
         return False
 
     async def _append(self, fact: Fact) -> None:
+        to = self._to(fact)
+        if to != NOBODY:
+            await self.engine.queues.ensure(to)
         record = await self.box.append(
             fact,
-            self._to(fact),
+            to,
             causation=self.causation,
             id=self.engine.clock.new_id("evt"),
             time_ms=self.engine.clock.now_ms(),
@@ -109,7 +112,7 @@ class Turn:
     def _to(self, fact: Fact) -> str:
         """Name who must act; what the message in hand already entitles to needs no second ticket (rule T2)."""
         to = self.box.decider.route(self.box.state, fact)
-        return "-" if self.notice and audience(to) == audience(self.to) else to
+        return NOBODY if self.notice and audience(to) == audience(self.to) else to
 
     def unmade(self, *, everything: bool) -> list[HandOver]:
         """Return the hand-overs to make: those this turn's facts asked for, or all that are open.
