@@ -115,7 +115,7 @@ def load_cassette(path: Path) -> Cassette:
     text = _text(path, source, "")
     try:
         data = msgspec.yaml.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise CassetteError(source, "", f"not YAML: {_PLACE.sub('', str(error))}") from error
     return _checked(_converted(data, source), source, path.parent)
 
