@@ -97,11 +97,15 @@ class StepLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Cassette(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is said by whom: `delay` is seconds an answer takes unless its turn says otherwise."""
+    """What is said by whom: `delay` is seconds an answer takes unless its turn says otherwise.
+
+    `include` names other cassettes, in this one's folder or below it; their lines come before its own.
+    """
 
     steps: Annotated[tuple[StepLine, ...], msgspec.Meta(min_length=1)]
     name: str = "cassette"
     delay: Delay = 0.3
+    include: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, base: Path | None = None) -> "Cassette":
@@ -111,13 +115,17 @@ class Cassette(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def load_cassette(path: Path) -> Cassette:
     """Return the cassette in a YAML file with the files it refers to; raises CassetteError."""
+    return _loaded(path, ())
+
+
+def _loaded(path: Path, above: tuple[Path, ...]) -> Cassette:
     source = str(path)
     text = _text(path, source, "")
     try:
         data = msgspec.yaml.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
         raise CassetteError(source, "", f"not YAML: {_PLACE.sub('', str(error))}") from error
-    return _checked(_converted(data, source), source, path.parent)
+    return _checked(_converted(data, source), source, path.parent, above=(*above, path.resolve()))
 
 
 def _converted(data: object, source: str) -> Cassette:
@@ -129,12 +137,24 @@ def _converted(data: object, source: str) -> Cassette:
         raise CassetteError(source, key, rule) from error
 
 
-def _checked(cassette: Cassette, source: str, base: Path | None) -> Cassette:
+def _checked(cassette: Cassette, source: str, base: Path | None, *, above: tuple[Path, ...] = ()) -> Cassette:
+    included = [
+        line
+        for index, name in enumerate(cassette.include)
+        for line in _included(name, source=source, key=f"include[{index}]", base=base, above=above)
+    ]
     lines = [
         _checked_step(line, source=source, key=f"steps[{index}]", base=base)
         for index, line in enumerate(cassette.steps)
     ]
-    return replace(cassette, steps=tuple(lines))
+    return replace(cassette, include=(), steps=(*included, *lines))
+
+
+def _included(name: str, *, source: str, key: str, base: Path | None, above: tuple[Path, ...]) -> tuple[StepLine, ...]:
+    path = _place(name, source=source, key=key, base=base)
+    if path in above:
+        raise CassetteError(source, key, f"{name!r} includes itself")
+    return _loaded(path, above).steps
 
 
 def _checked_step(line: StepLine, *, source: str, key: str, base: Path | None) -> StepLine:
@@ -210,12 +230,16 @@ def _with_files(value: Any, *, source: str, key: str, base: Path | None) -> Any:
 
 
 def _file(name: str, *, source: str, key: str, base: Path | None) -> FileText:
+    return FileText(_text(_place(name, source=source, key=key, base=base), source, key))
+
+
+def _place(name: str, *, source: str, key: str, base: Path | None) -> Path:
     if base is None:
         raise CassetteError(source, key, f"refers to the file {name!r}, but no folder was given to look in")
     path = (base / name).resolve()
     if not path.is_relative_to(base.resolve()):
         raise CassetteError(source, key, f"the file {name!r} lies outside the cassette's folder")
-    return FileText(_text(path, source, key))
+    return path
 
 
 def _text(path: Path, source: str, key: str) -> str:

@@ -13,9 +13,9 @@ import pytest
 
 from actors.scripted import ScriptedModel, load_cassette
 from events.fact import Verdict
-from tests.unit.blueprints.rehearsal import Rehearsal, read_blueprint, read_roles
+from gateway.blueprint import SHIPPED, load
+from tests.unit.blueprints.rehearsal import Rehearsal
 
-SOFTWARE = Path(__file__).parents[2] / "gateway" / "blueprints" / "software"
 GOAL = "Build a small CRUD app for managing TODO items"
 UNIT = ("python3", "-m", "unittest", "discover", "-s", "tests")
 ACCEPTANCE = ("python3", "-m", "unittest", "discover", "-s", "acceptance")
@@ -25,10 +25,12 @@ Files = dict[str, str]
 
 
 def _rehearsal(folder: Path, files: Files | None = None, *, rejected: str = "") -> Rehearsal:
-    model = ScriptedModel(load_cassette(SOFTWARE / "demo" / "cassette.yaml"), speed=math.inf)
-    plan = read_blueprint(SOFTWARE / "blueprint.yaml").plan
-    roles = read_roles(SOFTWARE / "roles")
-    return Rehearsal(plan, roles, model=model, folder=folder, goal=GOAL, files=files, rejected=rejected)
+    model = ScriptedModel(load_cassette(SHIPPED / "software" / "demo" / "cassette.yaml"), speed=math.inf)
+    software = load("software")
+    assert software.plan
+    return Rehearsal(
+        software.plan, software.roles, model=model, folder=folder, goal=GOAL, files=files, rejected=rejected
+    )
 
 
 async def _verdict(rehearsal: Rehearsal, key: str, *, attempt: int = 1) -> Verdict:

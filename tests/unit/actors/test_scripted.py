@@ -274,3 +274,27 @@ def test_a_cassette_made_in_code_needs_a_folder_for_its_files(tmp_path: Path):
     with pytest.raises(CassetteError, match="no folder was given"):
         Cassette.from_dict(data)
     assert Cassette.from_dict(data, base=tmp_path)
+
+
+async def test_a_cassettes_lines_come_after_those_that_it_includes(tmp_path: Path):
+    (tmp_path / "poets").mkdir()
+    _write(tmp_path / "poets", "steps: [{role: poet, turns: [{say: a poem}]}]")
+    cassette = load_cassette(_write(tmp_path, "include: [poets/cassette.yaml]\nsteps: [{turns: [{say: prose}]}]"))
+    model = ScriptedModel(cassette, speed=math.inf)
+    for role, said in (("poet", "a poem"), ("clerk", "prose")):
+        *_, answer = [item async for item in model.stream(_request(role=role))]
+        assert isinstance(answer, Answer)
+        assert answer.blocks == (Text(said),)
+
+
+def test_a_fault_in_an_included_cassette_is_told_with_its_own_file(tmp_path: Path):
+    (tmp_path / "poets").mkdir()
+    inner = _write(tmp_path / "poets", "steps: []")
+    with pytest.raises(CassetteError) as raised:
+        load_cassette(_write(tmp_path, "include: [poets/cassette.yaml]\nsteps: [{turns: [{say: prose}]}]"))
+    assert raised.value.source == str(inner)
+
+
+def test_a_cassette_that_includes_itself_is_refused(tmp_path: Path):
+    with pytest.raises(CassetteError, match=r"include\[0\]: 'cassette.yaml' includes itself"):
+        load_cassette(_write(tmp_path, "include: [cassette.yaml]\nsteps: [{turns: [{say: prose}]}]"))

@@ -4,7 +4,6 @@ It is no engine: one agent at a time, no log, no sandbox. It shows that a bluepr
 """
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,46 +18,10 @@ from actors.model import Answer, Message, ModelRequest, Text, ToolResult, ToolSc
 from actors.scripted import ScriptedModel
 from events.fact import Finding, Verdict
 from events.plan import Plan, PlanStep
+from gateway.blueprint import RoleFile
 
 ENDINGS = ("finish", "submit_verdict", "submit_plan")
 TURNS_MAX = 20
-
-
-class Role(msgspec.Struct):
-    """A role's file: the front matter, and the prompt below it."""
-
-    name: str
-    description: str
-    tools: tuple[str, ...]
-    model: str
-    prompt: str
-
-
-class Blueprint(msgspec.Struct, forbid_unknown_fields=True):
-    """A blueprint's file."""
-
-    name: str
-    description: str
-    steps: tuple[PlanStep, ...]
-
-    @property
-    def plan(self) -> Plan:
-        return Plan(steps=self.steps)
-
-
-def read_blueprint(path: Path) -> Blueprint:
-    return msgspec.yaml.decode(path.read_bytes(), type=Blueprint)
-
-
-def read_roles(folder: Path) -> dict[str, Role]:
-    return {path.stem: _role(path.read_text()) for path in sorted(folder.glob("*.md"))}
-
-
-def _role(text: str) -> Role:
-    _, front, prompt = text.split("---\n", 2)
-    fields = msgspec.yaml.decode(front, type=dict[str, str])
-    tools = tuple(fields.pop("tools").split(", "))
-    return Role(**fields, tools=tools, prompt=prompt.strip())
 
 
 class Rehearsal:
@@ -67,7 +30,7 @@ class Rehearsal:
     def __init__(
         self,
         plan: Plan,
-        roles: Mapping[str, Role],
+        roles: Mapping[str, RoleFile],
         *,
         model: ScriptedModel,
         folder: Path,
@@ -105,7 +68,7 @@ class Rehearsal:
         roles = {name: role.description for name, role in self.roles.items()}
         step = PlanStep(id="plan", role="planner", task="")
         brief = planner_brief(goal=self.goal, roles=roles, faults="")
-        self.roles = {**self.roles, "planner": Role("planner", "", ("submit_plan",), "", "")}
+        self.roles = {**self.roles, "planner": RoleFile("planner", "", "You plan.", ("submit_plan",))}
         end = await self._converse(step, 1, opening=brief)
         return msgspec.convert(end["steps"], list[PlanStep])
 
@@ -201,7 +164,7 @@ class Rehearsal:
             for path, text in sorted(self.files.items())
             if fnmatch(path, glob)
             for number, line in enumerate(text.splitlines(), start=1)
-            if re.search(pattern, line)
+            if pattern in line
         )
         return "\n".join(lines) or "no match"
 

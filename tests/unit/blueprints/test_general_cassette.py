@@ -5,18 +5,18 @@ from pathlib import Path
 
 from actors.scripted import ScriptedModel, load_cassette
 from events.plan import Gate, Plan, PlanStep, faults
-from tests.unit.blueprints.rehearsal import Rehearsal, Role, read_roles
+from gateway.blueprint import SHIPPED, RoleFile, planning
+from tests.unit.blueprints.rehearsal import Rehearsal
 
-BLUEPRINTS = Path(__file__).parents[3] / "gateway" / "blueprints"
-MODEL = ScriptedModel(load_cassette(BLUEPRINTS / "scripted.yaml"), speed=math.inf)
-ROLES = {name: role for name, role in read_roles(BLUEPRINTS / "plan" / "roles").items() if name != "planner"}
+MODEL = ScriptedModel(load_cassette(SHIPPED / "scripted.yaml"), speed=math.inf)
+ROLES = {name: role for name, role in planning().roles.items() if name != "planner"}
 
 
-def _rehearsal(plan: Plan, roles: dict[str, Role], folder: Path) -> Rehearsal:
+def _rehearsal(plan: Plan, roles: dict[str, RoleFile], folder: Path) -> Rehearsal:
     return Rehearsal(plan, roles, model=MODEL, folder=folder, goal='Say "hello" in ten languages')
 
 
-async def _plan(roles: dict[str, Role], folder: Path) -> Plan:
+async def _plan(roles: dict[str, RoleFile], folder: Path) -> Plan:
     return Plan(steps=tuple(await _rehearsal(Plan(steps=()), roles, folder).plan()))
 
 
@@ -33,7 +33,7 @@ async def test_a_goal_alone_becomes_a_plan_of_three_steps_that_runs_to_its_end(t
 
 
 async def test_with_other_roles_the_plan_takes_one_that_there_is(tmp_path: Path):
-    roles = {"poet": Role("poet", "Writes poems.", ("write_file", "finish"), "inherit", "You are a poet.")}
+    roles = {"poet": RoleFile("poet", "Writes poems.", "You are a poet.", ("write_file", "finish"))}
     plan = await _plan(roles, tmp_path)
     assert faults(plan, roles) == []
     rehearsal = _rehearsal(plan, roles, tmp_path)
@@ -43,8 +43,10 @@ async def test_with_other_roles_the_plan_takes_one_that_there_is(tmp_path: Path)
 
 
 async def test_any_step_writes_just_what_it_must_leave(tmp_path: Path):
-    role = Role("poet", "", ("write_file", "submit_verdict", "finish"), "inherit", "")
-    worker = Role("poet", "", ("write_file", "finish"), "inherit", "")
+    roles = {
+        "poet": RoleFile("poet", "", "You write.", ("write_file", "finish")),
+        "judge": RoleFile("judge", "", "You judge.", ("submit_verdict",)),
+    }
     leaves = ("a.md", "b/c.json", "d.py")
     plan = Plan(
         steps=(
@@ -53,7 +55,7 @@ async def test_any_step_writes_just_what_it_must_leave(tmp_path: Path):
             PlanStep(id="gate", role="judge", task="Judge.", needs=("many",), gate=Gate(rework=("many",))),
         )
     )
-    rehearsal = _rehearsal(plan, {"poet": worker, "judge": role}, tmp_path)
+    rehearsal = _rehearsal(plan, roles, tmp_path)
     for step in plan.steps:
         await rehearsal.play(step.id)
     assert set(rehearsal.files) == set(leaves)

@@ -1,7 +1,7 @@
 """The software blueprint: nine roles in the order that reviews before it releases, and a demo cassette that fits it."""
 
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,13 +9,14 @@ import pytest
 from actors.cassette import CallLine, FileText, StepLine
 from actors.scripted import load_cassette
 from events.plan import ancestors, faults
-from tests.unit.blueprints.rehearsal import read_blueprint, read_roles
+from gateway.blueprint import SHIPPED, RoleFile, load, planning
+from toolbox.registry import granted, registry
 
-BLUEPRINTS = Path(__file__).parents[3] / "gateway" / "blueprints"
-SOFTWARE = BLUEPRINTS / "software"
-DEMO = SOFTWARE / "demo"
-ROLES = read_roles(SOFTWARE / "roles")
-PLAN = read_blueprint(SOFTWARE / "blueprint.yaml").plan
+DEMO = SHIPPED / "software" / "demo"
+BLUEPRINT = load("software")
+ROLES = BLUEPRINT.roles
+assert BLUEPRINT.plan
+PLAN = BLUEPRINT.plan
 CASSETTE = load_cassette(DEMO / "cassette.yaml")
 
 
@@ -43,11 +44,10 @@ def test_backend_and_frontend_wait_for_the_same_steps_and_not_for_each_other():
     assert before["backend"] == before["frontend"]
 
 
-@pytest.mark.parametrize("path", sorted(BLUEPRINTS.glob("*/roles/*.md")), ids=lambda path: path.stem)
-def test_a_role_says_what_it_is_for_and_how_it_ends(path: Path):
-    role = read_roles(path.parent)[path.stem]
-    assert role.name == path.stem
+@pytest.mark.parametrize("role", planning().roles.values(), ids=lambda role: role.name)
+def test_a_role_says_what_it_is_for_and_how_it_ends(role: RoleFile):
     assert role.description.endswith(".")
+    assert granted(role.tools, registry())
     ending = next(tool for tool in ("submit_verdict", "submit_plan", "finish") if tool in role.tools)
     assert ending in role.prompt
 
@@ -64,6 +64,17 @@ def test_every_step_has_its_lines_in_the_cassette():
 def test_the_cassette_asks_only_for_tools_that_the_role_may_use():
     for line in CASSETTE.steps:
         assert {call.tool for call in _calls(line)} <= set(ROLES[line.role].tools), line.step
+
+
+def test_the_cassette_gives_each_tool_the_arguments_it_takes():
+    tools = registry()
+    for line in CASSETTE.steps:
+        for call in _calls(line):
+            assert msgspec.convert(_plain(call.arguments), tools[call.tool].arguments)
+
+
+def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.text if isinstance(value, FileText) else value for name, value in arguments.items()}
 
 
 def test_every_file_of_the_demo_is_written_by_someone():
