@@ -23,6 +23,7 @@ from actors.decider import (
     TakeOver,
     TimerFired,
     TurnRaised,
+    Want,
 )
 from events.agent import (
     AgentCanceled,
@@ -82,6 +83,7 @@ class ModelRaised(Command, frozen=True, kw_only=True):
     code: str
     reason: str
     retry_after_ms: int = 0
+    usage: Usage = Usage()
 
 
 def initial(address: Address) -> AgentState:
@@ -409,7 +411,10 @@ def pending(state: AgentState) -> list[Request]:
         return [Schedule(asked=asked.failed_seq, timer=RETRY, at_ms=asked.retry_at)]
     if asked is not None:
         return [Perform(ticket=asked.ticket, epoch=asked.epoch)]
-    return [_create(state, request, call) for call in _next_calls(state, request)]
+    return [
+        Want(asked=call.asked, address=state.address.at(state.address.step, call.id))
+        for call in _next_calls(state, request)
+    ]
 
 
 def _next_calls(state: AgentState, request: AgentRequested) -> list[Call]:
@@ -431,10 +436,12 @@ def _next_calls(state: AgentState, request: AgentRequested) -> list[Call]:
     return chosen
 
 
-def _create(state: AgentState, request: AgentRequested, call: Call) -> Create:
-    address = state.address.at(state.address.step, call.id)
+def create(state: AgentState, want: Want) -> Create:
+    """Return the request of a call that is wanted."""
+    request, call = state.request, state.calls[want.address.call]
+    assert request is not None
     fact = _check_request(request, call) if call.argv else _tool_request(state, request, call)
-    return Create(asked=call.asked, address=address, fact=fact, to=f"tool-{fact.pool}")
+    return Create(asked=want.asked, address=want.address, fact=fact, to=f"tool-{fact.pool}")
 
 
 def _check_request(request: AgentRequested, call: Call) -> ToolRequested:
@@ -499,5 +506,5 @@ def open_actors(state: AgentState) -> list[Address]:
 
 
 AGENT: Final = Decider(
-    initial=initial, decide=decide, evolve=evolve, pending=pending, route=route, open_actors=open_actors
+    initial=initial, decide=decide, evolve=evolve, pending=pending, create=create, route=route, open_actors=open_actors
 )

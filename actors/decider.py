@@ -1,7 +1,7 @@
 """The shape of every actor: an initial value and pure functions. No I/O, clock or randomness: time comes in with the command.
 
 `decide` answers a command with facts, `evolve` takes a stored fact in, `pending` tells what was asked and is not answered,
-`route` names who must act on a fact, `open_actors` whom the actor waits for.
+`create` makes the first fact of an actor that is wanted, `route` names who must act on a fact, `open_actors` whom the actor waits for.
 """
 
 from collections.abc import Callable
@@ -74,8 +74,15 @@ class Perform(msgspec.Struct, frozen=True):
     epoch: int
 
 
+class Want(msgspec.Struct, frozen=True):
+    """Another actor is to exist; `asked` is the sequence of the fact that asked for it."""
+
+    asked: int
+    address: Address
+
+
 class Create(msgspec.Struct, frozen=True):
-    """The first fact of another actor; `asked` is the sequence of the fact that asked for it."""
+    """The first fact of another actor, made for a Want: it can be large, so it is made only when it is handed over."""
 
     asked: int
     address: Address
@@ -102,7 +109,7 @@ class Schedule(msgspec.Struct, frozen=True):
 
 
 HandOver = Create | Send | Schedule
-Request = Perform | HandOver
+Request = Perform | Want | Send | Schedule
 
 State = TypeVar("State")
 
@@ -114,6 +121,7 @@ class Decider(msgspec.Struct, Generic[State], frozen=True):
     decide: Callable[[State, Command], list[Fact]]
     evolve: Callable[[State, Record], State]
     pending: Callable[[State], list[Request]]
+    create: Callable[[State, Want], Create]
     route: Callable[[State, Fact], str]
     open_actors: Callable[[State], list[Address]]
 

@@ -17,12 +17,13 @@ from actors.decider import (
     Send,
     TimerFired,
     TurnRaised,
+    Want,
 )
 from actors.run_state import PLANNER, RunState, Step, evolve
 from events.agent import AgentCanceled, AgentFailed, AgentRequested, AgentSucceeded
 from events.fact import Fact, Usage, Verdict
 from events.ids import derive
-from events.plan import ancestors, faults
+from events.plan import faults
 from events.run import (
     GateFailed,
     GatePassed,
@@ -318,9 +319,24 @@ def pending(state: RunState) -> list[Request]:
         if state.cancel is not None:
             found.append(Schedule(asked=asked, timer=CANCEL_TIMER, at_ms=state.cancel_ms + CANCEL_GRACE_MS))
         return found
-    found += [_create_agent(state, request, step) for step in state.open_steps()]
-    found += [_create_question(state, step) for step in state.steps.values() if step.status == "asking"]
+    found += [Want(asked=step.started, address=state.address.at(step.actor)) for step in state.open_steps()]
+    found += [
+        Want(asked=step.asked, address=state.address.at("-", step.ask))
+        for step in state.steps.values()
+        if step.status == "asking"
+    ]
     return found
+
+
+def create(state: RunState, want: Want) -> Create:
+    """Return the request of an agent, or of a question about a gate, that is wanted."""
+    request = state.request
+    assert request is not None
+    if want.address.kind == "agent":
+        step = state.step_of(want.address.step)
+        assert step is not None
+        return _create_agent(state, request, step)
+    return _create_question(state, next(step for step in state.steps.values() if step.ask == want.address.call))
 
 
 def _stop(address: Address, asked: int, by: str) -> Send:
@@ -361,7 +377,7 @@ def _planner_brief(state: RunState, request: RunRequested, step: Step) -> str:
 
 
 def _brief(state: RunState, request: RunRequested, step: Step) -> str:
-    before = ancestors(state.plan)[step.spec.id] if state.plan else frozenset[str]()
+    before = state.before.get(step.spec.id, frozenset())
     summaries = {key: other.summary for key, other in state.steps.items() if key in before and other.summary}
     return step_brief(
         goal=request.goal,
@@ -409,5 +425,5 @@ def open_actors(state: RunState) -> list[Address]:
 
 
 RUN: Final = Decider(
-    initial=initial, decide=decide, evolve=evolve, pending=pending, route=route, open_actors=open_actors
+    initial=initial, decide=decide, evolve=evolve, pending=pending, create=create, route=route, open_actors=open_actors
 )

@@ -9,7 +9,7 @@ from actors.decider import Seen
 from events.envelope import Record
 from events.fact import Artifact, Changes, File, Finding, Usage
 from events.ids import derive
-from events.plan import Plan, PlanStep, descendants
+from events.plan import Plan, PlanStep, ancestors, descendants
 from events.run import (
     GateFailed,
     GatePassed,
@@ -66,6 +66,7 @@ class RunState(msgspec.Struct, frozen=True):
     requested_ms: int = 0
     started: bool = False
     plan: Plan | None = None
+    before: dict[str, frozenset[str]] = {}
     steps: dict[str, Step] = {}
     head: dict[str, File] = {}
     artifacts: dict[str, Artifact] = {}
@@ -108,12 +109,12 @@ def evolve(state: RunState, record: Record) -> RunState:
     match record.fact:
         case RunRequested() as fact:
             state = replace(state, request=fact, requested_ms=record.time_ms, plan=fact.plan)
-            return replace(state, steps=_steps(state, fact.plan or Plan(steps=(planner_step(),))))
+            return _lay_out(state, fact.plan or Plan(steps=(planner_step(),)))
         case RunStarted():
             return replace(state, started=True)
         case PlanAccepted(plan=plan, usage=usage):
             state = replace(state, plan=plan, usage=state.usage + usage)
-            return replace(state, steps=_steps(state, plan))
+            return _lay_out(state, plan)
         case TimerSet() as fact:
             interval = fact.at - record.time_ms
             return replace(state, watch=fact, watch_seq=record.seq, watch_interval_ms=interval, moved=False)
@@ -127,8 +128,9 @@ def evolve(state: RunState, record: Record) -> RunState:
             return _take_step(state, record)
 
 
-def _steps(state: RunState, plan: Plan) -> dict[str, Step]:
-    return {spec.id: Step(id=step_id(state, spec.id), spec=spec) for spec in plan.steps}
+def _lay_out(state: RunState, plan: Plan) -> RunState:
+    steps = {spec.id: Step(id=step_id(state, spec.id), spec=spec) for spec in plan.steps}
+    return replace(state, steps=steps, before=ancestors(plan))
 
 
 def _take_step(state: RunState, record: Record) -> RunState:

@@ -11,6 +11,7 @@ from actors.decider import (
     TURNS_FAILED_MAX,
     Cancel,
     Command,
+    Create,
     Decider,
     Nudge,
     Perform,
@@ -21,6 +22,7 @@ from actors.decider import (
     TakeOver,
     TimerFired,
     TurnRaised,
+    Want,
 )
 from events.envelope import Record
 from events.fact import Artifact, Changes, Fact
@@ -338,6 +340,10 @@ def pending(state: ToolState) -> list[Request]:
     return found
 
 
+def create(state: ToolState, want: Want) -> Create:
+    raise ValueError(f"a call creates no actor: {state.address} does not want {want.address}")
+
+
 def route(state: ToolState, fact: Fact) -> str:
     """Return who must act on `fact`."""
     request = fact if isinstance(fact, ToolRequested) else state.request
@@ -358,7 +364,7 @@ def open_actors(state: ToolState) -> list[Address]:
 
 
 TOOL: Final = Decider(
-    initial=initial, decide=decide, evolve=evolve, pending=pending, route=route, open_actors=open_actors
+    initial=initial, decide=decide, evolve=evolve, pending=pending, create=create, route=route, open_actors=open_actors
 )
 
 __all__ = ["TERMINAL", "TOOL", "Decide", "ToolRaised", "ToolReturned", "ToolState", "approval_id", "call_id"]

@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
-from actors.decider import Advance, Command, Create, HandOver, Perform, Schedule, Send, TakeOver
+from actors.decider import Advance, Command, Create, HandOver, Perform, Schedule, Send, TakeOver, Want
 from actors.mailbox import Mailbox, Mailboxes
 from events.clock import Clock
 from events.envelope import Entry, Record
@@ -106,8 +106,7 @@ class Turn:
             engine=self.engine.name,
         )
         self.appended.append(record)
-        asked = self.box.decider.pending(self.box.state)
-        self.asked += [request for request in asked if not isinstance(request, Perform) and request.asked == record.seq]
+        self.asked += self._handed([one for one in self._open() if one.asked == record.seq])
 
     def _to(self, fact: Fact) -> str:
         """Name who must act; what the message in hand already entitles to needs no second ticket (rule T2)."""
@@ -119,14 +118,26 @@ class Turn:
 
         An agent's calls are always among them: it sees in its scope which ones are missing.
         """
-        open_ = [request for request in self.box.decider.pending(self.box.state) if not isinstance(request, Perform)]
         if everything:
-            return open_
+            return self._handed(self._open())
         agent = self.box.address.kind == "agent"
         more = [
-            one for one in open_ if (agent and isinstance(one, Create)) or (self.notice and one.asked == self.notice)
+            one
+            for one in self._open()
+            if (agent and isinstance(one, Want)) or (self.notice and one.asked == self.notice)
         ]
-        return [*self.asked, *(one for one in more if one not in self.asked)]
+        made = {one.address for one in self.asked if isinstance(one, Create)}
+        return [
+            *self.asked,
+            *self._handed([one for one in more if not (isinstance(one, Want) and one.address in made)]),
+        ]
+
+    def _open(self) -> list[Want | Send | Schedule]:
+        return [one for one in self.box.decider.pending(self.box.state) if not isinstance(one, Perform)]
+
+    def _handed(self, asked: list[Want | Send | Schedule]) -> list[HandOver]:
+        """Make what is handed over, while the state it is made of is at hand."""
+        return [self.box.decider.create(self.box.state, one) if isinstance(one, Want) else one for one in asked]
 
     def performable(self) -> Perform | None:
         """Return the effect that the message in hand is the ticket for."""

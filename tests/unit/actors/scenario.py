@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from actors.decider import Advance, Command, Decider, Perform, Request
+from actors.decider import Advance, Command, Create, Decider, Perform, Request, Want
 from events.codec import encode
 from events.envelope import Record
 from events.fact import Fact
@@ -64,6 +64,10 @@ class Scenario:
 
     def pending(self) -> list[Request]:
         return self.decider.pending(self.state)
+
+    def wanted(self) -> list[Create]:
+        """Return the first facts of the actors it wants now."""
+        return [self.decider.create(self.state, one) for one in self.pending() if isinstance(one, Want)]
 
     def performable(self) -> list[Perform]:
         return [request for request in self.pending() if isinstance(request, Perform)]

@@ -81,7 +81,7 @@ def answer(
 
 def create(story: Scenario) -> list[Create]:
     """Make the calls that the agent wants now, as its hand-overs do."""
-    wanted = [one for one in story.pending() if isinstance(one, Create)]
+    wanted = story.wanted()
     for one in wanted:
         story.given(one.fact, to=one.to, address=one.address)
     return wanted

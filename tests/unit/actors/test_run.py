@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from actors.decider import Advance, Cancel, Create, Nudge, Refused, Schedule, Send, TimerFired
+from actors.decider import Advance, Cancel, Nudge, Refused, Schedule, Send, TimerFired
 from actors.run import CANCEL_TIMER, RUN, WATCH_MS, AgentEnded, CallEnded, StartRun
 from events.agent import AgentCanceled, AgentFailed, AgentRequested, AgentSucceeded
 from events.fact import Changes, File, Finding, Usage, Verdict
@@ -64,7 +64,7 @@ def judge(story: Scenario, key: str, *, passed: bool, names_: tuple[str, ...] = 
 
 
 def agents(story: Scenario) -> dict[str, AgentRequested]:
-    made = [one.fact for one in story.pending() if isinstance(one, Create)]
+    made = [one.fact for one in story.wanted()]
     return {fact.key: fact for fact in made if isinstance(fact, AgentRequested)}
 
 
@@ -181,7 +181,7 @@ def answered(story: Scenario, ask: str, decision: str) -> list[Any]:
 def test_past_its_rounds_a_gate_asks_a_human_who_may_waive_it() -> None:
     story, ask = escalated()
     assert ask
-    made = [one for one in story.pending() if isinstance(one, Create)]
+    made = story.wanted()
     assert [one.address.call for one in made] == [ask]
     assert names(answered(story, ask, "approve")) == ["gate.waived", "run.succeeded"]
 
