@@ -82,6 +82,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     model: str
 
 
+Kind = Literal["retry_after", "back_off", "never"]
+
+
 class ModelError(Exception):
     """The call gave no answer."""
 
@@ -89,13 +92,13 @@ class ModelError(Exception):
         self,
         message: str,
         *,
-        kind: Literal["retry_after", "back_off", "never"],
+        kind: Kind,
         code: str,
         retry_after_seconds: float | None = None,
         usage: Usage | None = None,
     ) -> None:
         self.usage = usage or Usage()
-        self.kind = kind
+        self.kind: Kind = kind
         self.code = code
         self.retry_after_seconds = retry_after_seconds
         super().__init__(message)

@@ -159,6 +159,7 @@ class Runtime:
         """While full, ask once a second which of the agents begun here have ended or wait: other workers may have gone on with them."""
         while True:
             await asyncio.sleep(SLOTS_REFRESH_SECONDS)
+            await self._remake_lost_queues()
             if len(self.begun) < self.limits.agents_max:
                 continue
             try:
@@ -166,6 +167,15 @@ class Runtime:
                     await self._refresh_slot(address)
             except LogError as fault:
                 log.warning("slots_not_refreshed", error=str(fault))
+
+    async def _remake_lost_queues(self) -> None:
+        """Make a work consumer again that the server no longer has: what it held is delivered once more, and found done."""
+        for queue, pull in self._pulls.items():
+            if pull.missing and queue != INBOX_CONSUMER:
+                with suppress(LogError):
+                    await self.queues.names()  # forgets what is gone
+                    await self.queues.ensure(queue)
+                    pull.poke()
 
     async def _refresh_slot(self, address: Address) -> None:
         last = await self.engine.facts.peek(address.scope)

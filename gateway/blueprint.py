@@ -6,7 +6,6 @@ from typing import Any, Final, cast
 
 import msgspec
 import yaml
-from toolbox.registry import UnknownTool, registry
 
 from actors.model import ToolSchema
 from actors.perform import Definition
@@ -15,6 +14,7 @@ from events.blobs import Blobs
 from events.ids import TOKEN
 from events.plan import Plan, PlanStep, faults
 from events.run import Role, ToolSpec
+from toolbox.registry import UnknownTool, registry
 from toolbox.tool import Tool
 
 SHIPPED: Final = Path(__file__).parent / "blueprints"
@@ -51,6 +51,15 @@ class Blueprint(msgspec.Struct, frozen=True):
     folder: str
 
 
+class BlueprintDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A blueprint of the caller's own, sent whole: its steps and its roles as their files have them."""
+
+    name: str
+    steps: tuple[PlanStep, ...]
+    roles: tuple[RoleFile, ...]
+    description: str = ""
+
+
 class _BlueprintFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     steps: tuple[PlanStep, ...]
@@ -81,6 +90,23 @@ def shipped(name: str) -> Blueprint:
     if name not in names():
         raise BlueprintError(name[:80], f"unknown blueprint; known: {', '.join(names())}")
     return load(name)
+
+
+def define(definition: BlueprintDefinition) -> Blueprint:
+    """Return the blueprint that a caller sent; raises BlueprintError with the path of a fault."""
+    if not TOKEN.fullmatch(definition.name):
+        raise BlueprintError("name", f"{definition.name[:60]!r} must be 1 to 64 of a-z, 0-9, '_' and '-'")
+    for place, role in enumerate(definition.roles):
+        if not TOKEN.fullmatch(role.name):
+            raise BlueprintError(f"roles[{place}].name", "must be 1 to 64 of a-z, 0-9, '_' and '-'")
+        if not role.prompt.strip():
+            raise BlueprintError(f"roles[{place}].prompt", "must not be empty")
+    roles = {role.name: role for role in definition.roles}
+    plan = Plan(steps=definition.steps)
+    if found := faults(plan, roles):
+        path, _, fault = found[0].partition(": ")
+        raise BlueprintError(path, fault)
+    return Blueprint(name=definition.name, description=definition.description, plan=plan, roles=roles, folder="")
 
 
 def planning() -> Blueprint:

@@ -32,11 +32,12 @@ COMMENT_CHARS_MAX: Final = 4_000
 
 
 class CreateRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A goal, with a blueprint's name, a plan of one's own, or neither: then a planner makes the plan."""
+    """A goal, with a blueprint's name, a blueprint or a plan of one's own, or none of these: then a planner makes the plan."""
 
     goal: str
     blueprint: str = ""
     plan: Plan | None = None
+    definition: blueprints.BlueprintDefinition | None = None
     model: str = ""
     labels: dict[str, str] = {}
     approvals: Literal["auto", "risky", "all", ""] = ""
@@ -93,11 +94,11 @@ class Operations:
         self.system = system
 
     async def create_run(
-        self, workspace: str, request: CreateRun, *, by: str, key: str = "", inline: blueprints.Blueprint | None = None
+        self, workspace: str, request: CreateRun, *, by: str, key: str = ""
     ) -> tuple[RunAccepted, bool]:
         """Accept a goal and return the run, and whether this is the replay of an earlier answer to the same `key`.
 
-        `inline` is a blueprint the caller read from its own disk. Raises Problem.
+        Raises Problem.
         """
         check_workspace(workspace)
         _check_goal(request.goal)
@@ -107,15 +108,13 @@ class Operations:
         async with claim_of(self.system, workspace, key=key, digest=_digest("runs.create", body), makes=run) as claim:
             if claim.answer is not None:
                 return msgspec.json.decode(claim.answer, type=RunAccepted), True
-            accepted = await self._start(Address(workspace, claim.makes), request, by=by, inline=inline)
+            accepted = await self._start(Address(workspace, claim.makes), request, by=by)
             await remember(self.system, claim, status=202, body=msgspec.json.encode(accepted))
             return accepted, False
 
-    async def _start(
-        self, address: Address, request: CreateRun, *, by: str, inline: blueprints.Blueprint | None
-    ) -> RunAccepted:
+    async def _start(self, address: Address, request: CreateRun, *, by: str) -> RunAccepted:
         model = self._model(request.model)
-        fact = await self._request(address.workspace, request, model=model, by=by, inline=inline)
+        fact = await self._request(address.workspace, request, model=model, by=by)
         seq = await self._answer(
             address, StartRun(id=f"cmd_start-{address.run}", now_ms=self.system.clock.now_ms(), request=fact)
         )
@@ -137,10 +136,8 @@ class Operations:
         except ValueError as fault:
             raise invalid("/model", str(fault), hint="callboard run GOAL --model scripted") from None
 
-    async def _request(
-        self, workspace: str, request: CreateRun, *, model: str, by: str, inline: blueprints.Blueprint | None
-    ) -> RunRequested:
-        source = self._blueprint(request, inline)
+    async def _request(self, workspace: str, request: CreateRun, *, model: str, by: str) -> RunRequested:
+        source = self._blueprint(request)
         plan = request.plan or source.plan
         if request.plan is not None and (found := faults(request.plan, source.roles)):
             raise invalid(f"/plan/{_pointer(found[0])}", found[0], hint="callboard run --help")
@@ -168,17 +165,20 @@ class Operations:
             by=by,
         )
 
-    def _blueprint(self, request: CreateRun, inline: blueprints.Blueprint | None) -> blueprints.Blueprint:
+    def _blueprint(self, request: CreateRun) -> blueprints.Blueprint:
+        given = [name for name in ("blueprint", "plan", "definition") if getattr(request, name)]
+        if len(given) > 1:
+            raise invalid(f"/{given[1]}", f"a run has one source of its plan: {' or '.join(given)}, not both")
+        if request.definition is not None:
+            try:
+                return blueprints.define(request.definition)
+            except blueprints.BlueprintError as fault:
+                raise invalid(f"/definition/{_pointer(fault.path)}", str(fault)) from None
         try:
-            if inline is not None:
-                return inline
-            if request.blueprint and request.plan is None:
-                return blueprints.shipped(request.blueprint)
-            return blueprints.planning()
+            return blueprints.shipped(request.blueprint) if request.blueprint else blueprints.planning()
         except blueprints.BlueprintError as fault:
-            raise Problem(
-                422, "unknown_blueprint", f"blueprint: {fault}", hint="callboard run GOAL --blueprint software"
-            ) from None
+            hint = "callboard run GOAL --blueprint software"
+            raise Problem(422, "unknown_blueprint", f"blueprint: {fault}", hint=hint) from None
 
     async def cancel_run(self, workspace: str, run: str, request: CancelRun, *, by: str, key: str = "") -> str:
         """Stop a run; canceling a canceled run is no error. Returns the run's state word. Raises Problem."""
