@@ -78,7 +78,7 @@ APPROVALS: Final = Table(
     );
     CREATE INDEX approvals_id ON approvals (workspace, id);
     CREATE INDEX approvals_seq ON approvals (workspace, seq);
-    CREATE INDEX approvals_pending ON approvals (workspace, seq) WHERE status = 'pending';
+    CREATE INDEX approvals_status ON approvals (workspace, status, seq);
     """,
 )
 
@@ -110,7 +110,7 @@ _END: Final = Sql(
     FROM unnest(
         $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[]
     ) AS u (workspace, run, call, status, by, comment, edited, decided_at)
-    WHERE a.workspace = u.workspace AND a.run = u.run AND a.call = u.call AND a.status = 'pending'
+    WHERE a.workspace = u.workspace AND a.run = u.run AND a.call = u.call AND a.decided_at IS NULL
     """,
 )
 

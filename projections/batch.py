@@ -1,5 +1,6 @@
 """A batch: the statements of many records, put together so that few go to Postgres and each row keeps its order."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import msgspec
 from events.envelope import Record
 from events.fact import Fact
 from projections.errors import FoldFailed
-from projections.projection import Args, Projection, Sql, Statement
+from projections.projection import Args, Copy, Projection, Sql, Statement
 
 Scope = tuple[str, ...]
 
@@ -16,59 +17,66 @@ Scope = tuple[str, ...]
 class Group:
     """Statements of one SQL on rows of their own: they run as one, in any order."""
 
-    def __init__(self, sql: Sql) -> None:
+    def __init__(self, sql: Sql | Copy) -> None:
         self.sql = sql
         self.args: dict[Any, Args] = {}
 
-    def columns(self) -> list[tuple[Any, ...]]:
+    def rows(self) -> list[Args]:
+        """Return the arguments as Postgres can hold them: its text has no NUL, and what models and tools say may."""
+        return [_without_nul(args) if any(map(_has_nul, args)) else args for args in self.args.values()]
+
+    def columns(self) -> list[Args]:
         """Return the arguments as one array a parameter."""
-        return [_storable(column) for column in zip(*self.args.values(), strict=True)]
+        return list(zip(*self.rows(), strict=True))
 
 
-def _storable(column: Args) -> Args:
-    """Postgres' text has no NUL, and what models and tools say may."""
-    if any("\0" in value for value in column if type(value) is str):
-        return tuple(value.replace("\0", "\ufffd") if type(value) is str else value for value in column)
-    return column
+def _has_nul(value: object) -> bool:
+    return type(value) is str and "\0" in value
+
+
+def _without_nul(args: Args) -> Args:
+    return tuple(value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in args)
 
 
 class Batch:
-    """Takes statements in the order of the log; `groups` are to be run one after the other."""
+    """Takes statements in the order of the log. `groups` are to be run one after the other, and after them `settling`."""
 
     def __init__(self) -> None:
-        self._groups: list[Group] = []
-        self._settling: dict[Sql, Group] = {}
-        self._open: dict[Sql, int] = {}
+        self.groups: list[Group] = []
+        self.settling: dict[Sql, Group] = {}
+        self._places: dict[Sql | Copy, list[int]] = {}
         self._row_last: dict[tuple[Scope, Any], int] = {}
         self._scope_last: dict[Scope, int] = {}
 
     def add(self, statement: Statement) -> None:
-        """Put a statement into the last group of its SQL if that comes after all that touched its row, else into a new one."""
+        """Put a statement into the first group of its SQL that comes after all that touched its row, else into a new one."""
         sql, name = statement.sql, (statement.scope, statement.row)
-        if sql.settles:
-            self._settling.setdefault(sql, Group(sql)).args[name] = statement.args
+        if isinstance(sql, Sql) and sql.settles:
+            self.settling.setdefault(sql, Group(sql)).args[name] = statement.args
             return
         floor = self._floor(statement)
-        at = self._open.get(sql, -1)
-        if at >= 0 and at == floor and sql.merge and (before := self._groups[at].args.get(name)):
-            self._groups[at].args[name] = sql.merge(before, statement.args)
+        last = self.groups[floor] if floor >= 0 else None
+        if last and isinstance(sql, Sql) and sql.merge and last.sql is sql and name in last.args:
+            last.args[name] = sql.merge(last.args[name], statement.args)
             return
-        if at <= floor:
-            at = self._open[sql] = len(self._groups)
-            self._groups.append(Group(sql))
-        self._groups[at].args[name] = statement.args
+        at = self._place(sql, floor)
+        self.groups[at].args[name] = statement.args
         self._row_last[name] = at
         self._scope_last[statement.scope] = max(at, self._scope_last.get(statement.scope, -1))
+
+    def _place(self, sql: Sql | Copy, floor: int) -> int:
+        places = self._places.setdefault(sql, [])
+        behind = bisect_right(places, floor)
+        if behind == len(places):
+            places.append(len(self.groups))
+            self.groups.append(Group(sql))
+        return places[behind]
 
     def _floor(self, statement: Statement) -> int:
         if statement.row is None:
             return self._scope_last.get(statement.scope, -1)
         whole = self._row_last.get((statement.scope, None), -1)
         return max(whole, self._row_last.get((statement.scope, statement.row), -1))
-
-    @property
-    def groups(self) -> list[Group]:
-        return [*self._groups, *self._settling.values()]
 
 
 class Fold(msgspec.Struct, frozen=True):

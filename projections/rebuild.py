@@ -8,12 +8,13 @@ from events.log import Log
 from events.subjects import EVERY_FACT
 from projections import position as positions
 from projections.ahead import Ahead, portions
-from projections.batch import fold_of
+from projections.batch import Group, fold_of
 from projections.errors import DatabaseUnreachable, RebuildUnderway
+from projections.growth import Growth
 from projections.install import create, register
 from projections.migrations import try_lock
 from projections.position import Position, position_of
-from projections.projection import Projection
+from projections.projection import Projection, Sql
 from projections.runner import apply
 from projections.session import Session
 from projections.store import Store
@@ -61,14 +62,14 @@ class _Rebuild:
         self._log = log
         self._projections = projections
         self._fold = fold_of(projections)
+        self._settling: dict[Sql, Group] = {}
+        self._growth = Growth(projections)
 
     async def run(self, progress: Progress) -> Position:
         await self._session.script(_PREPARE)
         await create(self._session, self._projections)
         at = await self._fold_on(positions.START, progress)
-        for projection in self._projections:
-            for table in projection.tables:
-                await self._session.script(f"ANALYZE {table.name}")
+        await self._growth.analyze(self._session)
         for left in range(SWAPS_MAX - 1, -1, -1):
             try:
                 return await self._swap(at)
@@ -83,11 +84,21 @@ class _Rebuild:
         async with Ahead(_pages(self._log, at.seq)) as ahead:
             while records := await ahead.take():
                 for portion in portions(records):
-                    async with self._session.transaction():
-                        await apply(self._session, self._fold.batch(portion))
-                    at = position_of(portion[-1])
+                    at = await self._fold_in(portion)
                     progress(at.seq)
+        # Nobody reads these tables yet, so what is only derived waits for the end.
+        await apply(self._session, self._settling.values())
+        self._settling = {}
         return at
+
+    async def _fold_in(self, records: list[Record]) -> Position:
+        batch = self._fold.batch(records)
+        async with self._session.transaction():
+            await apply(self._session, batch.groups)
+        await self._growth.by(len(records), self._session)
+        for sql, group in batch.settling.items():
+            self._settling.setdefault(sql, group).args.update(group.args)
+        return position_of(records[-1])
 
     async def _swap(self, at: Position) -> Position:
         async with self._session.transaction():

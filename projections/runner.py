@@ -4,7 +4,7 @@ One runner works at a time, the others stand by. What cannot be reached is waite
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -14,11 +14,12 @@ from events.log import Log, LogUnavailable
 from events.subjects import EVERY_FACT
 from projections import position as positions
 from projections.ahead import Ahead, portions
-from projections.batch import Batch, Fold, fold_of
+from projections.batch import Fold, Group, fold_of
 from projections.errors import DatabaseUnreachable, LogRegressed, PositionMoved
+from projections.growth import Growth
 from projections.migrations import try_lock
 from projections.position import Position, check_log, position_of
-from projections.projection import Projection
+from projections.projection import Copy, Projection, Sql
 from projections.session import Session
 from projections.store import Store
 
@@ -61,11 +62,12 @@ class Runner:
             self._at = await positions.read(session, self._store.projections)
             await check_log(self._log, self._at)
             _log.info("projector_following", position=self._at.seq)
+            growth = Growth(self._store.projections)
             async with Ahead(self._log.follow(EVERY_FACT, after=self._at.seq)) as ahead:
                 while True:
-                    await self._take(session, ahead)
+                    await self._take(session, ahead, growth)
 
-    async def _take(self, session: Session, ahead: Ahead) -> None:
+    async def _take(self, session: Session, ahead: Ahead, growth: Growth) -> None:
         try:
             async with asyncio.timeout(QUIET_SECONDS):
                 records = await ahead.take()
@@ -76,6 +78,7 @@ class Runner:
             raise LogUnavailable("the log stopped giving facts")
         for portion in portions(records):
             self._at = await advance(session, self._fold, self._at, portion, projections=self._store.projections)
+            await growth.by(len(portion), session)
         self._tries = 0
 
     async def _pause(self, fault: Exception) -> None:
@@ -100,15 +103,20 @@ async def advance(
         found = await positions.read(session, projections, lock=True)
         if found != at:
             raise PositionMoved(at.seq, found.seq)
-        await apply(session, batch)
+        await apply(session, batch.groups)
+        await apply(session, batch.settling.values())
         await positions.write(session, then)
     return then
 
 
-async def apply(session: Session, batch: Batch) -> None:
-    """Run a batch's statements in their order."""
-    for group in batch.groups:
-        await session.execute(group.sql.text, *group.columns(), name=group.sql.name)
+async def apply(session: Session, groups: Iterable[Group]) -> None:
+    """Run groups of statements in their order."""
+    for group in groups:
+        match group.sql:
+            case Sql(text=text, name=name):
+                await session.execute(text, *group.columns(), name=name)
+            case Copy(table=table, columns=columns, name=name):
+                await session.copy(table, columns, group.rows(), name=name)
 
 
 async def _lead(session: Session) -> None:

@@ -179,7 +179,7 @@ _SETTLE: Final = Sql(
                 count(*) FILTER (WHERE o.state IN ('assigned', 'running')) AS open,
                 count(*) FILTER (WHERE o.state IN ('assigned', 'running') AND EXISTS (
                     SELECT FROM approvals p
-                    WHERE p.workspace = o.workspace AND p.run = o.run AND p.attempt = o.actor AND p.status = 'pending'
+                    WHERE p.workspace = o.workspace AND p.run = o.run AND p.attempt = o.actor AND p.decided_at IS NULL
                 )) AS open_asked,
                 coalesce(bool_or(o.state = 'asking'), false) AS asking
             FROM steps o WHERE o.workspace = r.workspace AND o.run = r.id
@@ -191,7 +191,7 @@ _SETTLE: Final = Sql(
                 'since', p.requested_at
             ) ORDER BY p.seq), '[]') AS waiting_on
             FROM approvals p
-            WHERE p.workspace = r.workspace AND p.run = r.id AND p.status = 'pending' AND r.ended = ''
+            WHERE p.workspace = r.workspace AND p.run = r.id AND p.decided_at IS NULL AND r.ended = ''
         ) a
     ) d
     WHERE runs.workspace = d.workspace AND runs.id = d.id

@@ -14,6 +14,10 @@ class Session(Protocol):
         """Run one statement; `name` is what an error calls it."""
         ...
 
+    async def copy(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, name: str) -> None:
+        """Add rows to a table."""
+        ...
+
     async def script(self, text: str) -> None:
         """Run statements without arguments, as a migration's file holds them."""
         ...

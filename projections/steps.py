@@ -231,7 +231,7 @@ _SETTLE: Final = Sql(
             WHEN s.state = 'asking' THEN 'waiting'
             WHEN s.state IN ('assigned', 'running') AND EXISTS (
                 SELECT FROM approvals a
-                WHERE a.workspace = s.workspace AND a.run = s.run AND a.attempt = s.actor AND a.status = 'pending'
+                WHERE a.workspace = s.workspace AND a.run = s.run AND a.attempt = s.actor AND a.decided_at IS NULL
             ) THEN 'waiting'
             ELSE s.state
         END AS status

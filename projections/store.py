@@ -23,6 +23,7 @@ QUERY_SECONDS_MAX: Final = 30.0
 WRITE_SECONDS_MAX: Final = 120.0
 CONNECTIONS_MAX: Final = 10
 SERVER_MIN: Final = 14
+JSONB_VERSION: Final = b"\x01"
 
 _READING: Final = {"application_name": "callboard", "search_path": SCHEMA, "jit": "off"}
 _WRITING: Final = {
@@ -62,6 +63,10 @@ class PostgresSession:
     async def execute(self, sql: LiteralString, *args: object, name: str = "a statement") -> None:
         with self._faults(name):
             await self._connection.execute(sql, *args)
+
+    async def copy(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, name: str) -> None:
+        with self._faults(name):
+            await self._connection.copy_records_to_table(table, columns=columns, records=rows)
 
     async def script(self, text: str) -> None:
         with self._faults("a script"):
@@ -192,7 +197,7 @@ async def _connect(dsn: str, settings: Mapping[str, str]) -> Any:
         connection = await asyncpg.connect(
             dsn, timeout=CONNECT_SECONDS_MAX, command_timeout=WRITE_SECONDS_MAX, server_settings=dict(settings)
         )
-        await _read_json(connection)
+        await _set_codecs(connection)
         return connection
 
 
@@ -204,22 +209,26 @@ async def _pool(dsn: str) -> Any:
         timeout=CONNECT_SECONDS_MAX,
         command_timeout=QUERY_SECONDS_MAX,
         server_settings=dict(_READING),
-        init=_read_json,
+        init=_set_codecs,
     )
 
 
-async def _read_json(connection: Any) -> None:
-    """Columns of `json` are handed on as they are, those of `jsonb` are read."""
-    for type_name, decode in (("json", _raw), ("jsonb", msgspec.json.decode)):
-        await connection.set_type_codec(type_name, schema="pg_catalog", encoder=_json, decoder=decode)
+async def _set_codecs(connection: Any) -> None:
+    """Columns of `json` are handed on as they are, those of `jsonb` are read. Binary, as COPY wants it."""
+    await connection.set_type_codec(
+        "json", schema="pg_catalog", encoder=str.encode, decoder=msgspec.Raw, format="binary"
+    )
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=_to_jsonb, decoder=_from_jsonb, format="binary"
+    )
 
 
-def _json(value: object) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+def _to_jsonb(value: object) -> bytes:
+    return JSONB_VERSION + (value.encode() if isinstance(value, str) else msgspec.json.encode(value))
 
 
-def _raw(text: str) -> msgspec.Raw:
-    return msgspec.Raw(text.encode())
+def _from_jsonb(data: bytes) -> object:
+    return msgspec.json.decode(data[len(JSONB_VERSION) :])
 
 
 async def _close(connection: Any) -> None:

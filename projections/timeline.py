@@ -7,7 +7,7 @@ import msgspec
 
 from events.envelope import Record
 from projections.pages import LIMIT_DEFAULT, check_limit
-from projections.projection import Projection, Rows, Sql, Statement, Table, raw_json
+from projections.projection import Copy, Projection, Rows, Statement, Table, raw_json
 
 
 class TimelineRow(msgspec.Struct, frozen=True):
@@ -49,16 +49,10 @@ TIMELINE: Final = Table(
     """,
 )
 
-_INSERT: Final = Sql(
-    name="timeline.insert",
-    text="""
-    INSERT INTO timeline (workspace, seq, run, step, call, "to", type, time, id, causation, version, body)
-    SELECT workspace, seq, run, step, call, "to", type, time, id, causation, version, body::json
-    FROM unnest(
-        $1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::text[],
-        $10::text[], $11::integer[], $12::text[]
-    ) AS u (workspace, seq, run, step, call, "to", type, time, id, causation, version, body)
-    """,
+_ADD: Final = Copy(
+    name="timeline.add",
+    table=TIMELINE.name,
+    columns=("workspace", "seq", "run", "step", "call", "to", "type", "time", "id", "causation", "version", "body"),
 )
 
 
@@ -78,7 +72,7 @@ def project(record: Record) -> list[Statement]:
         record.version,
         raw_json(record.body),
     )
-    return [Statement(_INSERT, ("timeline", at.workspace), args, record.seq)]
+    return [Statement(_ADD, ("timeline", at.workspace), args, record.seq)]
 
 
 PROJECTION: Final = Projection(name="timeline", version=1, tables=(TIMELINE,), project=project)
