@@ -71,6 +71,11 @@ def run_scope(workspace: str, run: str) -> str:
     return f"{ROOT}.{workspace}.evt.{run}.>"
 
 
+def name_scope(workspace: str, *, run: str = "*", name: str) -> str:
+    """Return the filter of all facts of a name (`<kind>.<fact>`, either may be `*`) in a run, or in the workspace."""
+    return f"{ROOT}.{workspace}.evt.{run}.*.*.{name}.>"
+
+
 def call_anywhere(workspace: str, call: str) -> str:
     """Return the filter that finds a call's facts without knowing its run and step."""
     return f"{ROOT}.{workspace}.evt.*.*.{call}.>"

@@ -29,6 +29,7 @@ class Claim(msgspec.Struct, frozen=True):
     address: Address | None = None
     seq: int = 0
     answer: bytes | None = None
+    status: int = 0
 
 
 @asynccontextmanager
@@ -77,7 +78,7 @@ def _judge(system: System, address: Address, records: list[Record], digest: str)
         )
     for record in rest:
         if isinstance(record.fact, KeyAnswered):
-            return Claim(claimed.makes, address, first.seq, bytes(record.fact.body))
+            return Claim(claimed.makes, address, first.seq, bytes(record.fact.body), record.fact.status)
     if system.clock.now_ms() - first.time_ms < IN_FLIGHT_MS:
         raise Problem(409, "idempotency_in_flight", "the first request with this key is still under way; ask again")
     return Claim(claimed.makes, address, first.seq)

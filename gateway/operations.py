@@ -29,6 +29,15 @@ from gateway.system import System
 GOAL_BYTES_MAX: Final = 64 * 1024
 LABELS_MAX: Final = 32
 COMMENT_CHARS_MAX: Final = 4_000
+LIMITS_MAX: Final[Mapping[str, int]] = {
+    "attempts_max": 100,
+    "turns_max": 10_000,
+    "validation_rounds_max": 100,
+    "calls_max": 256,
+    "approval_seconds": 366 * 24 * 3600,
+    "deliveries_max": 100,
+}
+"""How far a request may stretch a run's limits."""
 
 
 class CreateRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -104,17 +113,18 @@ class Operations:
         _check_goal(request.goal)
         _check_labels(request.labels)
         body = msgspec.json.encode(request)
+        _check_limits(request.limits)
         run = self.system.clock.new_id("run")
+        # All of the request is checked before its key is claimed: a refused one leaves nothing behind.
+        fact = await self._request(workspace, request, model=self._model(request.model), by=by)
         async with claim_of(self.system, workspace, key=key, digest=_digest("runs.create", body), makes=run) as claim:
             if claim.answer is not None:
                 return msgspec.json.decode(claim.answer, type=RunAccepted), True
-            accepted = await self._start(Address(workspace, claim.makes), request, by=by)
+            accepted = await self._start(Address(workspace, claim.makes), fact)
             await remember(self.system, claim, status=202, body=msgspec.json.encode(accepted))
             return accepted, False
 
-    async def _start(self, address: Address, request: CreateRun, *, by: str) -> RunAccepted:
-        model = self._model(request.model)
-        fact = await self._request(address.workspace, request, model=model, by=by)
+    async def _start(self, address: Address, fact: RunRequested) -> RunAccepted:
         seq = await self._answer(
             address, StartRun(id=f"cmd_start-{address.run}", now_ms=self.system.clock.now_ms(), request=fact)
         )
@@ -122,9 +132,9 @@ class Operations:
             id=address.run,
             workspace=address.workspace,
             status="queued",
-            goal=request.goal,
+            goal=fact.goal,
             blueprint=fact.blueprint,
-            model=model,
+            model=fact.model,
             trace_id=trace_id(address.run),
             seq=seq,
         )
@@ -309,6 +319,13 @@ def _check_labels(labels: Mapping[str, str]) -> None:
     for name, value in labels.items():
         if len(name) > 64 or len(value) > 256:
             raise invalid(f"/labels/{name[:64]}", "a label's name has at most 64 characters, its value 256")
+
+
+def _check_limits(limits: Limits) -> None:
+    for name, most in LIMITS_MAX.items():
+        value, least = getattr(limits, name), 0 if name == "approval_seconds" else 1
+        if not least <= value <= most:
+            raise invalid(f"/limits/{name}", f"{value} must be {least} to {most}")
 
 
 def _pointer(fault: str) -> str:

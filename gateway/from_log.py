@@ -1,0 +1,154 @@
+"""Rows as the projections would have them, read from the log alone: for the snapshot of a stream, and while Postgres is away."""
+
+from collections.abc import Sequence
+
+from actors.decider import fold
+from actors.run import RUN
+from actors.run_state import RunState
+from actors.tool import TOOL, ToolState
+from events.envelope import Record
+from events.fact import Wait
+from events.log import Log
+from events.run import RunCanceled, RunFailed, RunStarted, RunSucceeded
+from events.subjects import Address, name_scope
+from events.tool import ApprovalDecided, ApprovalExpired, ApprovalRequested
+from gateway.replay import loaded
+from projections.approvals import STATUS, ApprovalRow
+from projections.runs import TIMED_OUT, RunRow
+
+TERMINAL = (RunSucceeded, RunFailed, RunCanceled)
+
+
+async def run_row(facts: Log, address: Address, *, upto: int) -> RunRow | None:
+    """Return a run as the log had it at `upto`, None if it was not asked for by then. Raises LogError."""
+    records = await loaded(facts, address.fence, upto=upto)
+    if not records:
+        return None
+    state = fold(RUN, address, records)
+    asked = [] if state.end is not None else await _asked(facts, address, upto=upto)
+    return _row(state, records, asked)
+
+
+async def approval_row(facts: Log, address: Address) -> ApprovalRow | None:
+    """Return the approval of the call at `address` as the log has it now, None if it has none. Raises LogError."""
+    return _approval(address, await facts.load(address.fence))
+
+
+async def _asked(facts: Log, address: Address, *, upto: int) -> list[ApprovalRow]:
+    """Return the approvals of a run that waited at `upto`."""
+    open_: set[Address] = set()
+    for record in await loaded(facts, name_scope(address.workspace, run=address.run, name="approval.*"), upto=upto):
+        (open_.add if isinstance(record.fact, ApprovalRequested) else open_.discard)(record.address)
+    rows = [_approval(at, await loaded(facts, at.fence, upto=upto)) for at in sorted(open_)]
+    return [row for row in rows if row is not None and row.status == "pending"]
+
+
+def _row(state: RunState, records: Sequence[Record], asked: Sequence[ApprovalRow]) -> RunRow:
+    request = state.request
+    assert request is not None, "a run's first fact is its request"
+    first, last = records[0], records[-1]
+    in_plan = [step for step in state.steps.values() if state.plan is not None]
+    end = state.end
+    return RunRow(
+        workspace=state.address.workspace,
+        id=state.address.run,
+        goal=request.goal,
+        blueprint=request.blueprint,
+        model=request.model,
+        labels=request.labels,
+        by=request.by,
+        status=_status(state, asked),
+        waiting_on=tuple(_wait(row) for row in asked),
+        code=end.code if isinstance(end, RunFailed) else "canceled" if isinstance(end, RunCanceled) else None,
+        reason=_reason(state),
+        error_step=end.step or None if isinstance(end, RunFailed) else None,
+        summary=end.summary if isinstance(end, RunSucceeded) else None,
+        steps_total=len(in_plan),
+        steps_done=sum(step.status == "done" for step in in_plan),
+        usage=state.usage,
+        created_at=first.time_ms,
+        started_at=next((record.time_ms for record in records if isinstance(record.fact, RunStarted)), None),
+        ended_at=next((record.time_ms for record in records if isinstance(record.fact, TERMINAL)), None),
+        updated_at=last.time_ms,
+        seq=first.seq,
+        last_seq=last.seq,
+    )
+
+
+def _status(state: RunState, asked: Sequence[ApprovalRow]) -> str:
+    match state.end:
+        case RunSucceeded():
+            return "succeeded"
+        case RunFailed(code=code):
+            return TIMED_OUT if code == TIMED_OUT else "failed"
+        case RunCanceled():
+            return "canceled"
+        case None:
+            return _status_under_way(state, asked)
+
+
+def _status_under_way(state: RunState, asked: Sequence[ApprovalRow]) -> str:
+    waiting = {row.attempt for row in asked}
+    open_ = [step.actor for step in state.open_steps()]
+    if not state.started:
+        return "queued"
+    if any(step.status == "asking" for step in state.steps.values()):
+        return "needs_input"
+    if open_ and waiting.issuperset(open_):
+        return "waiting"
+    return "planning" if state.plan is None else "running"
+
+
+def _reason(state: RunState) -> str | None:
+    match state.end:
+        case RunFailed(reason=reason):
+            return reason
+        case RunCanceled(by=by, reason=reason):
+            return reason or f"canceled by {by}"
+        case _:
+            return None
+
+
+def _wait(row: ApprovalRow) -> Wait:
+    return Wait("question" if row.kind == "question" else "approval", row.id, row.requested_at)
+
+
+def _approval(address: Address, records: Sequence[Record]) -> ApprovalRow | None:
+    state: ToolState = fold(TOOL, address, list(records))
+    fact = state.approval
+    if fact is None:
+        return None
+    asked = next(record for record in records if isinstance(record.fact, ApprovalRequested))
+    closed = next((record for record in records if isinstance(record.fact, ApprovalDecided | ApprovalExpired)), None)
+    decision = state.decision
+    return ApprovalRow(
+        workspace=address.workspace,
+        id=fact.approval,
+        kind=fact.kind,
+        run=address.run,
+        step=fact.key,
+        attempt=address.step,
+        role=fact.role,
+        call=address.call,
+        tool=fact.tool,
+        arguments=fact.arguments,
+        digest=fact.digest,
+        risk=fact.risk,
+        allowed=fact.allowed,
+        status=_approval_status(state),
+        by=decision.by if decision else None,
+        comment=decision.comment if decision else None,
+        edited=decision.arguments if decision and bytes(decision.arguments) else None,
+        requested_at=asked.time_ms,
+        decided_at=closed.time_ms if closed else records[-1].time_ms if state.end else None,
+        expires_at=fact.expires_at or None,
+        seq=asked.seq,
+    )
+
+
+def _approval_status(state: ToolState) -> str:
+    if state.decision is not None:
+        return STATUS[state.decision.decision]
+    if state.expired:
+        return "expired"
+    return "canceled" if state.end is not None else "pending"
