@@ -95,6 +95,8 @@ def size(number: int) -> str:
 def money(micros: int) -> str:
     """Write millionths of a US dollar: $0.0042, $0.12, $12.30."""
     dollars = micros / 1_000_000
+    if 0 < micros < 50:
+        return "<$0.0001"
     return f"${dollars:.4f}" if 0 < dollars < 0.1 else f"${dollars:.2f}"
 
 
