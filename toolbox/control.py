@@ -54,7 +54,7 @@ async def submit_verdict(
         raise ToolError(
             "bad_arguments", "findings: what does not pass needs at least one finding that says what to mend"
         )
-    verdict = {"passed": passed, "summary": summary, "findings": msgspec.to_builtins(findings)}
+    verdict = {"passed": passed, "summary": summary, "findings": msgspec.to_builtins(list(findings))}
     return Output(f"verdict: {'passed' if passed else 'not passed'}, {len(findings)} findings", data=verdict)
 
 
