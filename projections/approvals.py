@@ -22,7 +22,7 @@ class ApprovalRow(msgspec.Struct, frozen=True):
     """A question to a human. `status`: pending, approved, rejected, edited, responded, expired, canceled.
 
     `step` is the step's key, `attempt` the place of the agent (`-`: the run itself asks). `edited` are the arguments as
-    the human changed them. Times are ms since the epoch; `expires_at` None is never.
+    the human changed them, else null. Times are ms since the epoch; `expires_at` None is never.
     """
 
     workspace: str
@@ -41,7 +41,7 @@ class ApprovalRow(msgspec.Struct, frozen=True):
     status: str
     by: str | None
     comment: str | None
-    edited: msgspec.Raw | None
+    edited: msgspec.Raw
     requested_at: int
     decided_at: int | None
     expires_at: int | None
@@ -70,7 +70,7 @@ APPROVALS: Final = Table(
         status       text NOT NULL,
         by           text,
         comment      text,
-        edited       json,
+        edited       json NOT NULL DEFAULT 'null',
         requested_at bigint NOT NULL,
         decided_at   bigint,
         expires_at   bigint,
@@ -120,8 +120,9 @@ def project(record: Record) -> list[Statement]:
         case ApprovalRequested() as fact:
             return [_requested(record, fact)]
         case ApprovalDecided() as fact:
-            edited = raw_json(fact.arguments) if bytes(fact.arguments) else None
-            return [_ended(record, STATUS[fact.decision], fact.by, fact.comment, edited)]
+            return [
+                _ended(record, STATUS[fact.decision], fact.by, comment=fact.comment, edited=raw_json(fact.arguments))
+            ]
         case ApprovalExpired():
             return [_ended(record, "expired")]
         case ToolCanceled() | ToolFailed():
@@ -141,8 +142,9 @@ def _requested(record: Record, fact: ApprovalRequested) -> Statement:
     return _statement(record, _REQUEST, *who, *what, record.time_ms, fact.expires_at or None)
 
 
-def _ended(record: Record, *what: str | None) -> Statement:
-    status, by, comment, edited = (*what, None, None, None)[:4]
+def _ended(
+    record: Record, status: str, by: str | None = None, *, comment: str | None = None, edited: str = "null"
+) -> Statement:
     return _statement(record, _END, status, by, comment, edited, record.time_ms)
 
 
