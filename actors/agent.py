@@ -50,7 +50,7 @@ from events.agent import (
 )
 from events.fact import Artifact, Fact, Finding, Usage, Verdict
 from events.ids import derive
-from events.plan import Plan, PlanStep
+from events.plan import Plan
 from events.subjects import Address
 from events.tool import ToolCompleted, ToolRequested
 from toolbox.media import media_type
@@ -197,7 +197,7 @@ def _conclude(state: AgentState, request: AgentRequested, command: Command) -> l
         return _ask(state, request, (*_results(state), FromEngine(words)))
     if request.validate:
         return [_checking(state, request, command)]
-    return [_succeed(state, request, ending.text)]
+    return [_succeed(state, request, _summary(ending))]
 
 
 def _conclude_gate(state: AgentState, request: AgentRequested, end: ToolCompleted) -> list[Fact]:
@@ -214,11 +214,11 @@ def _conclude_gate(state: AgentState, request: AgentRequested, end: ToolComplete
 
 
 def _conclude_plan(state: AgentState, request: AgentRequested, end: ToolCompleted) -> list[Fact]:
-    steps = _convert(end.data, tuple[PlanStep, ...])
-    if steps is None:
+    plan = _convert(end.data, Plan)
+    if plan is None:
         words = FromEngine("The planner ends with submit_plan and nothing else.")
         return _ask(state, request, (*_results(state), words))
-    return [_succeed(state, request, f"a plan of {len(steps)} steps", plan=Plan(steps=steps))]
+    return [_succeed(state, request, f"a plan of {len(plan.steps)} steps", plan=plan)]
 
 
 def _convert(data: Any, type_: Any) -> Any:
@@ -245,11 +245,19 @@ def _after_checks(state: AgentState, request: AgentRequested, command: Command) 
     failing = [state.calls[check] for check in state.checks if not _passed(state.calls[check])]
     ending = _ending_call(state)
     if not failing:
-        return [_succeed(state, request, ending.text if ending else "")]
+        return [_succeed(state, request, _summary(ending) if ending else "")]
     if state.check_rounds >= request.limits.validation_rounds_max:
         return [_fail(state, "validation", "\n".join(_finding(call) for call in failing))]
     words = FromEngine("Not done yet: the step's validation failed. Mend the cause, then finish again.")
     return _ask(state, request, (*_results(state), words, *results))
+
+
+def _summary(ending: Call) -> str:
+    match ending.end:
+        case ToolCompleted(data={"summary": str(summary)}):
+            return summary
+        case _:
+            return ending.text
 
 
 def _passed(call: Call) -> bool:

@@ -238,7 +238,7 @@ def _decide_approval(state: ToolState, command: Decide) -> list[Fact]:
             decision=command.decision,
             by=command.by,
             comment=command.comment,
-            arguments=msgspec.Raw(command.arguments),
+            arguments=msgspec.Raw(command.arguments or b"{}"),
         )
     ]
 

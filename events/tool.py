@@ -53,7 +53,7 @@ class ApprovalDecided(Fact, frozen=True, kw_only=True, tag="approval.decided.v1"
     decision: Decision
     by: str
     comment: str = ""
-    arguments: msgspec.Raw = msgspec.Raw(b"")
+    arguments: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class ApprovalExpired(Fact, frozen=True, kw_only=True, tag="approval.expired.v1"):

@@ -338,4 +338,4 @@ def _digest(operation: str, body: bytes) -> str:
 
 
 def _recorded(recorded: Any) -> Any:
-    return msgspec.to_builtins(recorded) if isinstance(recorded, Fact) else recorded
+    return msgspec.json.decode(msgspec.json.encode(recorded)) if isinstance(recorded, Fact) else recorded

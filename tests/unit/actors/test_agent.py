@@ -161,7 +161,7 @@ def test_finish_ends_the_work_when_what_it_must_leave_is_there() -> None:
     assert "docs/a.md" in facts[0].takes[-1].text
     use(story, ("write_file", {}), changes={"docs/a.md": (None, File("f" * 64, size=3))})
     story.rest(ticket=9)
-    use(story, ("finish", {}), text="all done")
+    use(story, ("finish", {}), data={"summary": "all done"})
     (ended,) = story.rest(ticket=9)
     assert isinstance(ended, AgentSucceeded)
     assert ended.summary == "all done"
