@@ -11,6 +11,8 @@ from toolbox.jail.limits import limit
 from toolbox.jail.spec import Spec
 
 SHARED_MEMORY_BYTES_MAX: Final = 64 * 1024 * 1024
+# A program that is not there must be an exit code like anywhere else; bubblewrap ends as if it had failed itself.
+_TELLS_MISSING: Final = ("/bin/sh", "-c", 'exec "$@"', "sh")
 
 
 def enter(spec: Spec, status: int) -> None:
@@ -54,4 +56,4 @@ def _arguments(spec: Spec, *, rules: int, status: int) -> list[str]:
     arguments += ["--remount-ro", "/", "--chdir", spec.folder, "--clearenv"]
     for name, value in spec.env.items():
         arguments += ["--setenv", name, value]
-    return [*arguments, "--seccomp", str(rules), "--json-status-fd", str(status), "--", *spec.argv]
+    return [*arguments, "--seccomp", str(rules), "--json-status-fd", str(status), "--", *_TELLS_MISSING, *spec.argv]

@@ -4,7 +4,6 @@ import fcntl
 import os
 import socket
 import struct
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -44,12 +43,13 @@ def _could_enter_user(spec: Spec) -> bool:
         return False  # root's processes are not counted
     trial = os.fork()
     if trial == 0:
-        with suppress(OSError):
+        try:
             if os.geteuid() == 0:
                 _step_down(spec.uid)
             _enter_user(0)
             os._exit(0)
-        os._exit(1)
+        finally:
+            os._exit(1)
     return os.waitpid(trial, 0)[1] == 0
 
 
@@ -57,9 +57,10 @@ def _enter_user(flags: int) -> None:
     """Make a user namespace in which this user is still itself, and the namespaces of the flags below it."""
     uid, gid = os.geteuid(), os.getegid()
     kernel.unshare(kernel.NEW_USER | flags)
-    Path("/proc/self/setgroups").write_text("deny", encoding="ascii")
-    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1", encoding="ascii")
-    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1", encoding="ascii")
+    # Bytes: a codec that is imported only now may lie where this user can't read.
+    Path("/proc/self/setgroups").write_bytes(b"deny")
+    Path("/proc/self/uid_map").write_bytes(b"%d %d 1" % (uid, uid))
+    Path("/proc/self/gid_map").write_bytes(b"%d %d 1" % (gid, gid))
 
 
 def _arrange(spec: Spec) -> None:

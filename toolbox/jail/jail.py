@@ -110,14 +110,14 @@ async def _launch(spec: Spec, output: Clipped, seconds_max: float) -> Ran:
     began = time.monotonic()
     said: dict[str, Any] = {}
     timed_out = False
-    async with _launcher(spec, said) as stream:
+    async with _launcher(spec, output, said) as stream:
         try:
             async with asyncio.timeout(seconds_max):
                 await drain(stream, output)
         except TimeoutError:
             timed_out = True
     killed = "output" if output.seen >= FLOOD_BYTES else said.get("killed", "")
-    if not (timed_out or killed or "exit-code" in said):
+    if not (timed_out or killed) and ("error" in said or "exit-code" not in said):
         why = said.get("error") or output.value()[-500:].decode("utf-8", "replace").strip() or "it ended without a word"
         raise ToolError("sandbox_failed", f"the command did not run: {spec.tier}: {why}")
     return Ran(
@@ -131,8 +131,8 @@ async def _launch(spec: Spec, output: Clipped, seconds_max: float) -> Ran:
 
 
 @contextlib.asynccontextmanager
-async def _launcher(spec: Spec, said: dict[str, Any]) -> AsyncGenerator[asyncio.StreamReader]:
-    """Start the launcher and hand out the command's output; on leaving, end it and put into `said` what it told."""
+async def _launcher(spec: Spec, output: Clipped, said: dict[str, Any]) -> AsyncGenerator[asyncio.StreamReader]:
+    """Start the launcher and hand out what the command says; on leaving, end both, and take their last words into `output`, `said`."""
     hears, tells = os.pipe()
     try:
         command = (sys.executable, "-I", "-S", "-c", BOOT, str(ROOT), str(tells))
@@ -149,7 +149,7 @@ async def _launcher(spec: Spec, said: dict[str, Any]) -> AsyncGenerator[asyncio.
             process.stdin.close()
             yield process.stdout
         finally:
-            await _end(process, process.stdout)
+            await _end(process, process.stdout, output)
         os.set_blocking(hears, False)
         for line in os.read(hears, 64 * 1024).splitlines():
             said.update(json.loads(line))
@@ -157,15 +157,15 @@ async def _launcher(spec: Spec, said: dict[str, Any]) -> AsyncGenerator[asyncio.
         os.close(hears)
 
 
-async def _end(process: Process, output: asyncio.StreamReader) -> None:
+async def _end(process: Process, stream: asyncio.StreamReader, output: Clipped) -> None:
     """Ask the launcher to end if the command's output has not; it has ended when the output has, for it holds it open too."""
     try:
         async with asyncio.timeout(LAUNCHER_SECONDS_MAX):
-            if not output.at_eof():
+            if not stream.at_eof():
                 with contextlib.suppress(ProcessLookupError):
                     process.terminate()
-            while await output.read(64 * 1024):
-                pass
+            while data := await stream.read(64 * 1024):
+                output.add(data)
             await process.wait()
     except TimeoutError:
         process.kill()
