@@ -59,7 +59,7 @@ class Bus:
     @property
     def connected(self) -> bool:
         """Whether a server is there now; while not, publishes are kept and requests wait."""
-        return self._up.is_set()
+        return self._up.is_set() and not self.closed.is_set()
 
     @property
     def server_version(self) -> str:
@@ -71,7 +71,10 @@ class Bus:
         return self._client.new_inbox()
 
     def on_reconnect(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` after each reconnect, subscriptions standing again; the returned function ends that."""
+        """Call `callback` after each reconnect, subscriptions standing again, and when all is over (`closed` is set).
+
+        The returned function ends that.
+        """
         key = object()
         self._reconnect_callbacks[key] = callback
 
@@ -146,30 +149,29 @@ class Bus:
             with contextlib.suppress(LogUnavailable):
                 await self.flush(LEAVE_SECONDS_MAX)
         await self._client.close()
-        self.closed.set()
+        self._over()
 
     async def _until_up(self, seconds: float) -> float:
         """Wait for a server; return when (the loop's time) `seconds` are over."""
         deadline = asyncio.get_running_loop().time() + seconds
-        if self._up.is_set():
-            return deadline
-        if self.closed.is_set() or self._leaving:
+        if not self._up.is_set():
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._up.wait()
+            except TimeoutError:
+                raise LogUnavailable(f"no connection to NATS for {seconds:g} s") from None
+        if self.closed.is_set():
             raise LogUnavailable("the connection to NATS is closed")
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._up.wait()
-        except TimeoutError:
-            raise LogUnavailable(f"no connection to NATS for {seconds:g} s") from None
         return deadline
 
     # nats-py would stop reading or reconnecting if one of these raised.
 
     async def _on_error(self, error: Exception) -> None:
-        if self._up.is_set():
+        if self.connected:
             log.warning("nats_error", error=str(error) or type(error).__name__)
 
     async def _on_disconnected(self) -> None:
-        if self._up.is_set():
+        if self.connected:
             self._up.clear()
             log.warning("nats_disconnected")
             self._replies.fail("the connection to NATS was lost before the answer came")
@@ -177,21 +179,28 @@ class Bus:
     async def _on_reconnected(self) -> None:
         log.info("nats_reconnected", server_version=self.server_version)
         self._up.set()
+        self._call_back()
+
+    async def _on_client_closed(self) -> None:
+        if self._leaving or not self._replies.inbox:
+            return
+        log.error("nats_closed", reason=str(self._client.last_error or ""))
+        self._over()
+        if self._on_closed is not None:
+            self._on_closed()
+
+    def _over(self) -> None:
+        self.closed.set()
+        self._up.set()  # who waits for a server need not wait longer
+        self._replies.fail("the connection to NATS is closed")
+        self._call_back()
+
+    def _call_back(self) -> None:
         for callback in list(self._reconnect_callbacks.values()):
             try:
                 callback()
             except Exception:
                 log.exception("nats_reconnect_callback_failed")
-
-    async def _on_client_closed(self) -> None:
-        if self._leaving or not self._replies.inbox:
-            return
-        self._up.clear()
-        self.closed.set()
-        self._replies.fail("the connection to NATS is closed")
-        log.error("nats_closed", reason=str(self._client.last_error or ""))
-        if self._on_closed is not None:
-            self._on_closed()
 
 
 @contextlib.asynccontextmanager

@@ -35,8 +35,10 @@ class _Waiting:
         self.replies: list[Msg] = []
 
     def take(self, msg: Msg) -> None:
+        if self.future.done():
+            return
         self.replies.append(msg)
-        if (self.is_last is None or self.is_last(msg)) and not self.future.done():
+        if self.is_last is None or self.is_last(msg):
             self.future.set_result(None)
 
     def fail(self, reason: str) -> None:
