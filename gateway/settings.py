@@ -58,6 +58,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return self.host in LOOPBACK
 
 
+class Terminal(msgspec.Struct, frozen=True):
+    """What the environment says about the terminal; NO_COLOR counts if it is not empty, so does FORCE_COLOR."""
+
+    no_color: bool = False
+    force_color: bool = False
+    dumb: bool = False
+    ci: bool = False
+
+
 _ALIASES: Final[Mapping[str, str]] = {
     "NATS_URL": "nats_url",
     "NATS_CREDS": "nats_creds",
@@ -83,6 +92,17 @@ def load_settings(
         return msgspec.convert(merged, Settings, strict=False)
     except msgspec.ValidationError as fault:
         raise SettingsError(f"settings: {fault}; see `callboard --help` for names and values") from None
+
+
+def load_terminal(environment: Mapping[str, str] | None = None) -> Terminal:
+    """Return what NO_COLOR, FORCE_COLOR, TERM and CI say."""
+    environment = os.environ if environment is None else environment
+    return Terminal(
+        no_color=bool(environment.get("NO_COLOR")),
+        force_color=environment.get("FORCE_COLOR", "") not in ("", "0"),
+        dumb=environment.get("TERM") == "dumb",
+        ci=environment.get("CI", "").lower() in ("1", "true"),
+    )
 
 
 def _from_file(path: Path) -> dict[str, Any]:
