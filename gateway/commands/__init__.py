@@ -1,0 +1,1 @@
+"""The commands: each parses, asks the gateway (or starts a process), and prints. Heavy imports stand inside functions."""
