@@ -106,7 +106,7 @@ def decide(state: AgentState, command: Command) -> list[Fact]:
         case TakeOver():
             return _take_over(state, command)
         case Nudge():
-            return _advance(state, state.request, command) or _reissue(state, command)
+            return _nudged(state, state.request, command)
         case TurnRaised():
             return [AgentTurnFailed(message=command.message, error=command.error)]
         case _:
@@ -389,6 +389,13 @@ def _take_over(state: AgentState, command: TakeOver) -> list[Fact]:
         reason = f"its worker was lost {command.delivered - 1} times in this call"
         return [ModelFailed(turn=asked.turn, epoch=asked.epoch, code="attempts", reason=reason)]
     return [ModelTakenOver(turn=asked.turn, epoch=asked.epoch + 1)]
+
+
+def _nudged(state: AgentState, request: AgentRequested, command: Nudge) -> list[Fact]:
+    """Go on if a notice was missed, or reissue a lost ticket; an agent that waits in its role's queue stays there."""
+    if state.turn or state.checks or state.cancel is not None:
+        return _advance(state, request, command) or _reissue(state, command)
+    return [AgentReissued()] if state.ticket <= command.floors.get(state.queue, 0) else []
 
 
 def _reissue(state: AgentState, command: Nudge) -> list[Fact]:

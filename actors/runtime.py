@@ -89,8 +89,11 @@ class Runtime:
             slots = group.create_task(self._refresh_slots())
             watching = group.create_task(self.queues.watch(self._found))
             await self._pull(CALLBOARD_INBOX, INBOX_CONSUMER)
-            await stop.wait()
-            watching.cancel()
+            try:
+                await stop.wait()
+            finally:
+                watching.cancel()
+                await self._leave()
             await self._drain()
             beat.cancel()
             slots.cancel()
@@ -195,10 +198,15 @@ class Runtime:
                 if queue.startswith("start-"):
                     pull.poke()
 
-    async def _drain(self) -> None:
+    async def _leave(self) -> None:
+        """Take nothing new."""
         self._draining = True
         for pull in self._pulls.values():
-            await pull.stop()
+            with suppress(LogError):
+                await pull.stop()
+
+    async def _drain(self) -> None:
+        """Finish what is in hand within the limit, and give the rest back."""
         if self._tasks:
             log.info("draining", turns=len(self._tasks))
             await asyncio.wait(self._tasks, timeout=self.limits.drain_seconds)
@@ -217,8 +225,7 @@ class Runtime:
             else:
                 await self._notice(queue, delivery, held)
         except asyncio.CancelledError:
-            if self._draining:
-                await self._nak(held, 0)
+            await self._nak(held, 0)
             raise
         except codec.UnknownFact as fault:
             self.outdated.add(queue)

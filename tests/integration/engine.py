@@ -54,11 +54,11 @@ class Rig:
     def door(self) -> Operations:
         return Operations(self.systems[0])
 
-    def work(self, number: int) -> None:
+    def work(self, number: int, *, roles: frozenset[str] | None = None) -> None:
         """Begin to work with system `number`."""
         stop = asyncio.Event()
         self.stops.append(stop)
-        self.workers.append(self.group.create_task(run_worker(self.systems[number], stop)))
+        self.workers.append(self.group.create_task(run_worker(self.systems[number], stop, roles=roles)))
 
     async def start(self, *steps: PlanStep, **more: Any) -> str:
         """Start a run and return its id."""

@@ -272,6 +272,14 @@ def test_a_lost_ticket_is_reissued_and_a_living_one_is_not() -> None:
     assert story.performable()[0].ticket == story.seq
 
 
+def test_an_agent_that_waits_in_its_queue_stays_there_when_nudged_and_a_lost_start_is_reissued() -> None:
+    story = agent()
+    assert story.when(Nudge(id="cmd_a", now_ms=NOW, floors={"start-dev": 0})) == []
+    facts = story.when(Nudge(id="cmd_b", now_ms=NOW, floors={"start-dev": 1}))
+    assert names(facts) == ["agent.reissued"]
+    assert (story.state.ticket, story.state.queue) == (2, "start-dev")
+
+
 def test_a_cancel_stops_the_calls_refuses_the_answer_and_ends_when_all_have_ended() -> None:
     story = begun()
     answer(story, ("read_file", {}), ("read_file", {}))
