@@ -120,9 +120,8 @@ def project(record: Record) -> list[Statement]:
         case ApprovalRequested() as fact:
             return [_requested(record, fact)]
         case ApprovalDecided() as fact:
-            return [
-                _ended(record, STATUS[fact.decision], fact.by, comment=fact.comment, edited=raw_json(fact.arguments))
-            ]
+            edited = raw_json(fact.arguments) if fact.decision == "edit" else "null"
+            return [_ended(record, STATUS[fact.decision], fact.by, comment=fact.comment, edited=edited)]
         case ApprovalExpired():
             return [_ended(record, "expired")]
         case ToolCanceled() | ToolFailed():

@@ -99,6 +99,10 @@ class PostgresSession:
             yield
         except _AWAY as fault:
             raise DatabaseUnreachable(self._target, _said(fault)) from fault
+        except asyncpg.InternalClientError as fault:
+            # What asyncpg says of a connection whose end it has heard of but not taken in.
+            self._connection.terminate()
+            raise DatabaseUnreachable(self._target, "the connection was lost") from fault
         except (asyncpg.PostgresError, asyncpg.InterfaceError) as fault:
             if self._connection.is_closed():
                 raise DatabaseUnreachable(self._target, "the connection was lost") from fault
@@ -116,8 +120,17 @@ class Store:
 
     async def rows(self, row_type: type[T], sql: LiteralString, *args: object) -> list[T]:
         """Return the result's rows as structs; raises DatabaseUnreachable, StatementFailed."""
+        try:
+            found = await self._fetch(sql, *args)
+        except DatabaseUnreachable:
+            # Postgres may have been restarted since these connections were made.
+            await self._pool.expire_connections()
+            found = await self._fetch(sql, *args)
+        return [msgspec.convert(dict(row), row_type) for row in found]
+
+    async def _fetch(self, sql: LiteralString, *args: object) -> Sequence[Any]:
         async with self._borrowed() as session:
-            return [msgspec.convert(dict(row), row_type) for row in await session.fetch(sql, *args)]
+            return await session.fetch(sql, *args)
 
     async def position(self) -> int:
         """Return the sequence of the last fact in the rows; raises DatabaseUnreachable."""
@@ -179,10 +192,10 @@ async def open_store(
 
 
 def target(dsn: str) -> str:
-    """Return where a DSN points, without its password."""
+    """Return where a DSN points, without who connects and by which password."""
     parts = urlsplit(dsn)
-    host = parts.hostname or parse_qs(parts.query).get("host", ["localhost"])[0]
-    return f"{host}:{parts.port or 5432}{parts.path or '/'}"
+    where = parts.netloc.rpartition("@")[2] or parse_qs(parts.query).get("host", ["localhost"])[0]
+    return f"{where}, database {parts.path.lstrip('/') or 'of the same name'}"
 
 
 def _check_server(connection: Any, dsn: str) -> None:
