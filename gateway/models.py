@@ -38,6 +38,12 @@ class Models:
             self._providers[provider] = self._scripted() if provider == SCRIPTED else self._anthropic()
         return self._providers[provider]
 
+    async def close(self) -> None:
+        """Close the connections of the providers that were used."""
+        for provider in self._providers.values():
+            if isinstance(provider, AnthropicModel):
+                await provider.close()
+
     def _anthropic(self) -> Model:
         return AnthropicModel(
             api_key=self.settings.anthropic_api_key or None, base_url=self.settings.anthropic_base_url or None

@@ -105,7 +105,7 @@ async def open_system(
         on_closed=lost.set if lost else None,
     ) as bus:
         await ensure_streams(bus, replicas=settings.replicas)
-        yield System(
+        system = System(
             settings,
             bus,
             blobs=blobs or FileBlobs(settings.data / "blobs"),
@@ -114,6 +114,10 @@ async def open_system(
             tools=tools if tools is not None else registry(),
             name=name,
         )
+        try:
+            yield system
+        finally:
+            await system.models.close()
 
 
 async def run_worker(

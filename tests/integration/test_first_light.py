@@ -1,110 +1,79 @@
 """A goal goes in at a door; run, agent and tool actors work on it over a real log; files that work come out."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
+from events.codec import encode
+from events.plan import Gate
+from gateway.models import Models
+from tests.fakes.messages_api import MessagesApi
+from tests.fakes.messages_sse import Reply, Step, use
+from tests.integration.engine import REVIEWER, cassette, rig, say, step, turns, types
 
-from actors.cassette import Cassette
-from events.envelope import Record
-from events.plan import Gate, Plan, PlanStep
-from events.subjects import run_scope
-from gateway.operations import CreateRun, Operations
-from gateway.settings import Settings
-from gateway.system import System, open_system, run_worker
-
-WORDS = "The first step writes, the second reads and runs, the gate judges."
-
-CASSETTE: dict[str, Any] = {
-    "name": "first light",
-    "delay": 0,
-    "steps": [
-        {
-            "step": "write",
-            "turns": [
-                {"calls": [{"tool": "write_file", "arguments": {"path": "hello.py", "content": "print('hello')\n"}}]},
-                {"calls": [{"tool": "finish", "arguments": {"summary": "wrote hello.py"}}]},
-            ],
-        },
-        {
-            "step": "use",
-            "turns": [
-                {
-                    "calls": [
-                        {"tool": "read_file", "arguments": {"path": "hello.py"}},
-                        {"tool": "list_files", "arguments": {}},
-                    ]
-                },
-                {"calls": [{"tool": "run_command", "arguments": {"argv": ["python3", "hello.py"]}}]},
-                {"calls": [{"tool": "finish", "arguments": {"summary": "ran it"}}]},
-            ],
-        },
-        {
-            "step": "judge",
-            "turns": [
-                {
-                    "calls": [
-                        {"tool": "submit_verdict", "arguments": {"passed": True, "summary": "fine", "findings": []}}
-                    ]
-                }
-            ],
-        },
-    ],
-}
-
-PLAN = Plan(
-    steps=(
-        PlanStep(id="write", role="backend-engineer", task="write it", expects=("hello.py",)),
-        PlanStep(id="use", role="backend-engineer", task="use it", needs=("write",)),
-        PlanStep(
-            id="judge", role="code-reviewer", task="judge it", needs=("use",), gate=Gate(rework=("write",)),
-            validate=(("python3", "hello.py"),),
-        ),
-    )
-)  # fmt: skip
+STEPS = (
+    step("write", expects=("hello.py",)),
+    step("use", "write"),
+    step("judge", "use", role=REVIEWER, gate=Gate(rework=("write",)), validate=(("python3", "hello.py"),)),
+)
+SCRIPT = cassette(
+    write=turns([say("write_file", path="hello.py", content="print('hello')\n")]),
+    use=turns(
+        [say("read_file", path="hello.py"), say("list_files")], [say("run_command", argv=["python3", "hello.py"])]
+    ),
+    judge=[{"calls": [say("submit_verdict", passed=True, summary="fine", findings=[])]}],
+)
 
 
-@asynccontextmanager
-async def working(system: System) -> AsyncIterator[None]:
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(run_worker(system, stop))
-        try:
-            yield
-        finally:
-            stop.set()
+async def test_three_steps_go_from_goal_to_files(nats_url: str, tmp_path: Path) -> None:
+    async with rig(nats_url, tmp_path, SCRIPT) as one:
+        run = await one.start(*STEPS)
+        records = await one.end(run)
+        assert types(records)[-2:] == ["gate.passed", "run.succeeded"]
+        assert any(record.type == "tool.completed.v1" and b"hello" in record.body for record in records)
+        state = await one.door.run_state("default", run)
+        assert await one.systems[0].blobs.get("default", state.head["hello.py"].sha) == b"print('hello')\n"
 
 
-@pytest.fixture
-async def system(nats_url: str, tmp_path: Path) -> AsyncIterator[System]:
-    settings = Settings(nats_url=nats_url, home=str(tmp_path / "home"), drain_seconds=1)
-    async with open_system(settings, name="test", cassette=Cassette.from_dict(CASSETTE)) as system:
-        yield system
+async def test_versions_of_every_actor_are_1_2_3_and_bodies_are_one_line_of_json(nats_url: str, tmp_path: Path) -> None:
+    async with rig(nats_url, tmp_path, SCRIPT) as one:
+        records = await one.end(await one.start(*STEPS))
+        versions: dict[Any, list[int]] = {}
+        for record in records:
+            versions.setdefault(record.address, []).append(record.version)
+            assert b"\n" not in record.body
+            assert record.body == encode(record.fact)
+        assert all(found == list(range(1, len(found) + 1)) for found in versions.values())
 
 
-async def records_to_the_end(system: System, run: str) -> list[Record]:
-    """Follow a run until its terminal fact."""
-    found: list[Record] = []
-    async for batch in system.facts.follow(run_scope("default", run), after=0):
-        for record in batch:
-            found.append(record)
-            if record.type in ("run.succeeded.v1", "run.failed.v1", "run.canceled.v1"):
-                return found
-    return found
+async def test_a_run_of_50_turns_grows_by_what_is_new_in_each_turn(nats_url: str, tmp_path: Path) -> None:
+    words = "x" * 1000
+    script = cassette(a=turns(*([say("write_file", path="a.txt", content=f"{n} {words}")] for n in range(49))))
+    async with rig(nats_url, tmp_path, script) as one:
+        records = await one.end(await one.start(step("a")))
+        sizes: dict[int, int] = {}
+        turn = 0
+        for record in records:
+            turn += record.type == "model.requested.v1"
+            sizes[turn] = sizes.get(turn, 0) + len(record.body)
+        assert turn == 50
+        early, late = (sum(sizes[n] for n in span) for span in (range(5, 15), range(35, 45)))
+        assert late <= early * 1.05
+        prompts = [record.body for record in records if record.type == "model.requested.v1"]
+        assert max(map(len, prompts[1:])) < 300
 
 
-async def test_three_steps_go_from_goal_to_files(system: System) -> None:
-    async with working(system):
-        accepted, replayed = await Operations(system).create_run("default", CreateRun(goal=WORDS, plan=PLAN), by="test")
-        assert not replayed
-        records = await asyncio.wait_for(records_to_the_end(system, accepted.id), 30)
-    for record in records:
-        print(record.seq, record.address.step[-6:], record.address.call[-6:], record.type, record.to, record.causation)
-    assert records[-1].type == "run.succeeded.v1"
-    state = await Operations(system).run_state("default", accepted.id)
-    assert set(state.head) == {"hello.py"}
-    content = await system.blobs.get("default", state.head["hello.py"].sha)
-    assert content == b"print('hello')\n"
+async def test_the_same_run_goes_through_the_real_sdk(nats_url: str, tmp_path: Path) -> None:
+    def answer(request: dict[str, Any]) -> Step:
+        turn = len(request["messages"]) // 2
+        if turn == 0:
+            return Reply([use("toolu_1", "write_file", path="a.txt", content="1"), use("toolu_2", "list_files")])
+        return Reply([use("toolu_3", "finish", summary="done by the wire")])
+
+    async with MessagesApi(answer) as api, rig(nats_url, tmp_path, SCRIPT) as one:
+        for system in one.systems:
+            settings = {"anthropic_api_key": "test", "anthropic_base_url": api.url}
+            system.models = Models(type(system.settings)(**settings))
+        records = await one.end(await one.start(step("a", expects=("a.txt",)), model="anthropic"))
+        assert types(records)[-1] == "run.succeeded"
+        assert len(api.requests) == 2
+        assert any(b"done by the wire" in record.body for record in records)

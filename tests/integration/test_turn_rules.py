@@ -48,13 +48,7 @@ def hold(system: System) -> HeldModel:
 async def steal(system: System, queue: str) -> int:
     """Take the next notice of a queue and ack it without working on it, as a faulty operator might; return its sequence."""
     taken: asyncio.Future[Delivery] = asyncio.get_running_loop().create_future()
-    pull = Pull(
-        system.bus,
-        CALLBOARD,
-        queue,
-        deliver=lambda delivery: taken.done() or taken.set_result(delivery),
-        free=lambda: 0 if taken.done() else 1,
-    )
+    pull = Pull(system.bus, CALLBOARD, queue, deliver=taken.set_result, free=lambda: 0 if taken.done() else 1)
     await pull.start()
     delivery = await asyncio.wait_for(taken, 10)
     await pull.stop()

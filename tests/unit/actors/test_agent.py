@@ -119,8 +119,9 @@ def test_calls_of_one_answer_run_together_if_they_only_read() -> None:
     end(story, made[0])
     assert story.rest(ticket=9) == []
     end(story, made[1])
-    facts = story.rest(ticket=9)
-    assert [type(item) for item in facts[0].takes] == [FromCall, FromCall]
+    (asked,) = story.rest(ticket=9)
+    assert isinstance(asked, ModelRequested)
+    assert [type(item) for item in asked.takes] == [FromCall, FromCall]
     assert [block.use for block in story.state.messages[-1].blocks] == ["use_0", "use_1"]
 
 
