@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol, cast
 import msgspec
 import structlog
 
+from actors import spans
 from actors.agent import ModelAnswered, ModelRaised
 from actors.agent_state import AgentState
 from actors.decider import Command, Perform
@@ -78,7 +79,7 @@ class Performer:
         turn = state.turn
         id_ = f"cmd_model-{state.address.step}-{turn}-{request.epoch}-{request.ticket}"
         try:
-            answer = await self._stream(state)
+            answer = await self._stream(state, request.epoch)
         except ModelError as fault:
             log.warning("model_call_failed", actor=str(state.address), turn=turn, code=fault.code, error=str(fault))
             return ModelRaised(
@@ -103,7 +104,7 @@ class Performer:
             usage=msgspec.structs.replace(answer.usage, model_calls=1),
         )
 
-    async def _stream(self, state: AgentState) -> Answer:
+    async def _stream(self, state: AgentState, epoch: int) -> Answer:
         agent = state.request
         if agent is None:
             raise ModelError("no request", kind="never", code="no_request")
@@ -120,14 +121,25 @@ class Performer:
             turn=state.turn,
         )
         parts = self.model_of(agent.model).stream(request)
-        async with aclosing(cast("AsyncGenerator[Delta | Answer]", parts)) as stream:
-            async for part in stream:
-                match part:
-                    case Delta(text=text):
-                        await self.deltas(state.address, state.turn, text)
-                    case Answer():
-                        return part
-        raise ModelError("the stream ended without an answer", kind="back_off", code="cut_stream")
+        with spans.chat(
+            state.address,
+            model=agent.model,
+            provider="scripted" if agent.model == "scripted" else "anthropic",
+            role=agent.role,
+            step=agent.key,
+            turn=state.turn,
+            epoch=epoch,
+        ) as span:
+            async with aclosing(cast("AsyncGenerator[Delta | Answer]", parts)) as stream:
+                async for part in stream:
+                    match part:
+                        case Delta(text=text):
+                            span.chunk()
+                            await self.deltas(state.address, state.turn, text)
+                        case Answer():
+                            span.answered(model=part.model, stop=part.stop, usage=part.usage)
+                            return part
+            raise ModelError("the stream ended without an answer", kind="back_off", code="cut_stream")
 
     async def _definition(self, workspace: str, sha: str) -> Definition:
         key = (workspace, sha)
@@ -141,7 +153,7 @@ class Performer:
         id_ = f"cmd_tool-{state.address.call}-{request.epoch}-{request.ticket}"
         began = time.monotonic()
         try:
-            output, changes = await self._call_tool(state)
+            output, changes = await self._call_tool(state, request.epoch)
         except ToolError as fault:
             return ToolRaised(
                 id=id_,
@@ -162,7 +174,7 @@ class Performer:
             duration_ms=round((time.monotonic() - began) * 1000),
         )
 
-    async def _call_tool(self, state: ToolState) -> tuple[Output, Changes]:
+    async def _call_tool(self, state: ToolState, epoch: int) -> tuple[Output, Changes]:
         asked = state.request
         tool = self.tools.get(asked.tool) if asked else None
         if asked is None or tool is None:
@@ -183,7 +195,8 @@ class Performer:
             roles=roles,
             check_plan=(lambda plan: check(plan, roles)) if check else None,
         )
-        output = await call(tool, state.arguments, context)
+        with spans.tool(state.address, tool=tool.name, role=asked.role, step=asked.key, epoch=epoch):
+            output = await call(tool, state.arguments, context)
         changes = {path: (_file(before), _file(after)) for path, (before, after) in branch.changes().items()}
         return output, changes if keeps else {}
 
