@@ -59,9 +59,11 @@ class Problem(Exception):
 
 
 def invalid(pointer: str, detail: str, *, hint: str = "") -> Problem:
-    """Return the problem of one bad field."""
+    """Return the problem of one bad field; `detail` may be led by the field's name or not."""
+    name = pointer.lstrip("/").replace("/", ".")
+    rule = detail.removeprefix(f"{name}: ")
     return Problem(
-        422, "invalid_request", f"{pointer.lstrip('/')}: {detail}", hint=hint, errors=(Fault(pointer, detail),)
+        422, "invalid_request", f"{name}: {rule}" if name else rule, hint=hint, errors=(Fault(pointer, rule),)
     )
 
 

@@ -10,7 +10,7 @@ from events.blobs import BlobMissing
 from events.ids import InvalidToken
 from events.log import LogError
 from gateway.blueprint import BlueprintError
-from gateway.errors import Fault, Problem, invalid, unavailable
+from gateway.errors import Problem, invalid, unavailable
 from projections.errors import DatabaseUnfit, DatabaseUnreachable, InvalidQuery
 
 _AT: Final = re.compile(r" - at `(?P<path>[^`]*)`$")
@@ -46,7 +46,7 @@ def problem_of(fault: Exception) -> Problem:
             )
 
 
-def of_shape(fault: msgspec.ValidationError) -> Problem:
+def of_shape(fault: msgspec.ValidationError, *, hint: str = "") -> Problem:
     """Return the problem of a body that has not the shape it should have, its field as a JSON Pointer."""
     told = str(fault)
     at = _AT.search(told)
@@ -54,8 +54,7 @@ def of_shape(fault: msgspec.ValidationError) -> Problem:
     pointer = pointer_of(at["path"]) if at else ""
     if field := _FIELD.search(words):
         pointer = f"{pointer}/{_escaped(field['field'])}"
-    detail = f"{pointer or 'the body'}: {words}" if pointer else words
-    return Problem(422, "invalid_request", detail, errors=(Fault(pointer, words),))
+    return invalid(pointer, words, hint=hint)
 
 
 def pointer_of(path: str) -> str:

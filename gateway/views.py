@@ -8,12 +8,14 @@ from typing import Any, Final
 
 import msgspec
 
+from events import fact
 from events.envelope import rfc3339
-from events.fact import Finding, Usage, Wait
+from events.fact import Finding, Wait
 from events.ids import trace_id
 from projections.approvals import ApprovalRow
 from projections.artifacts import ArtifactRow
 from projections.calls import CallRow
+from projections.pages import check_limit, page, place
 from projections.runs import RunRow
 from projections.steps import Edge, StepRow
 from projections.usage import UsageRow
@@ -29,6 +31,17 @@ class List(msgspec.Struct, frozen=True):
     data: Sequence[Any]
     has_more: bool = False
     next_cursor: str | None = None
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens and calls of models; the cost in millionths of a US dollar."""
+
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    model_calls: int
+    cost_micros: int
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -224,9 +237,30 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     seq: int
 
 
-def usd(usage: Usage) -> float:
+def part(rows: Sequence[Any], *, after: str | None, limit: int) -> List:
+    """Return a part of a list that is whole in memory; raises InvalidQuery."""
+    start = place(after) or 0
+    found = page(
+        list(rows[start : start + check_limit(limit) + 1]), limit, [start + index + 1 for index in range(limit)]
+    )
+    return List(found.data, found.has_more, found.next_cursor)
+
+
+def usd(used_: fact.Usage) -> float:
     """Return a usage's cost in US dollars."""
-    return usage.cost_micros / MICROS
+    return used_.cost_micros / MICROS
+
+
+def usage(used_: fact.Usage) -> Usage:
+    """Return a usage as it is shown, nothing left out."""
+    return Usage(
+        input_tokens=used_.input_tokens,
+        output_tokens=used_.output_tokens,
+        cache_read_tokens=used_.cache_read_tokens,
+        cache_write_tokens=used_.cache_write_tokens,
+        model_calls=used_.model_calls,
+        cost_micros=used_.cost_micros,
+    )
 
 
 def run(row: RunRow) -> Run:
@@ -245,7 +279,7 @@ def run(row: RunRow) -> Run:
         summary=row.summary,
         steps_total=row.steps_total,
         steps_done=row.steps_done,
-        usage=row.usage,
+        usage=usage(row.usage),
         total_cost_usd=usd(row.usage),
         trace_id=trace_id(row.id),
         created_at=rfc3339(row.created_at),
@@ -290,7 +324,7 @@ def step(row: StepRow) -> Step:
         summary=row.summary,
         error=error(row.code, row.reason, ""),
         findings=row.findings,
-        usage=row.usage,
+        usage=usage(row.usage),
         total_cost_usd=usd(row.usage),
         turns=row.turns,
         started_at=at(row.started_at),
@@ -346,12 +380,12 @@ def artifact(row: ArtifactRow) -> Artifact:
 
 def used(run_id: str, group_by: str, rows: Sequence[UsageRow]) -> Used:
     """Return what a run used, and its sum."""
-    total = sum((row.usage for row in rows), Usage())
+    total = sum((row.usage for row in rows), fact.Usage())
     return Used(
         run=run_id,
         group_by=group_by,
-        data=[UsedBy(row.group, row.usage, usd(row.usage), row.turns) for row in rows],
-        usage=total,
+        data=[UsedBy(row.group, usage(row.usage), usd(row.usage), row.turns) for row in rows],
+        usage=usage(total),
         total_cost_usd=usd(total),
         turns=sum(row.turns for row in rows),
     )

@@ -1,0 +1,1 @@
+"""The operations of the doors, a noun a module, as tables of values."""
