@@ -100,15 +100,15 @@ class Bus:
 
         What was sent may still arrive: no answer is not "not done".
         """
-        deadline = await self._until_up(seconds)
-        return (await self._replies.ask(subject, body, headers=headers, deadline=deadline))[0]
+        left = seconds if self.connected else await self._until_up(seconds)
+        return (await self._replies.ask(subject, body, headers=headers, seconds=left))[0]
 
     async def request_many(
         self, subject: str, body: bytes, *, is_last: Callable[[Msg], bool], seconds: float = REQUEST_SECONDS
     ) -> list[Msg]:
-        """Send and return the replies up to the one that `is_last`; raises as `request` does."""
-        deadline = await self._until_up(seconds)
-        return await self._replies.ask(subject, body, headers=None, deadline=deadline, is_last=is_last)
+        """Send and return the replies up to the one that `is_last`, each within `seconds`; raises as `request` does."""
+        left = seconds if self.connected else await self._until_up(seconds)
+        return await self._replies.ask(subject, body, headers=None, seconds=left, is_last=is_last)
 
     async def subscribe(self, subject: str, callback: Callback, *, queue: str = "") -> Subscription:
         """Call `callback` for each message: a plain function at once from the reading task, so it must be short;
@@ -152,17 +152,16 @@ class Bus:
         self._over()
 
     async def _until_up(self, seconds: float) -> float:
-        """Wait for a server; return when (the loop's time) `seconds` are over."""
+        """Wait for a server and return how many of the `seconds` are left."""
         deadline = asyncio.get_running_loop().time() + seconds
-        if not self._up.is_set():
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._up.wait()
-            except TimeoutError:
-                raise LogUnavailable(f"no connection to NATS for {seconds:g} s") from None
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._up.wait()
+        except TimeoutError:
+            raise LogUnavailable(f"no connection to NATS for {seconds:g} s") from None
         if self.closed.is_set():
             raise LogUnavailable("the connection to NATS is closed")
-        return deadline
+        return deadline - asyncio.get_running_loop().time()
 
     # nats-py would stop reading or reconnecting if one of these raised.
 

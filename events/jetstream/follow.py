@@ -13,7 +13,7 @@ import structlog
 from events.jetstream.api import SECOND, Answer, ask
 from events.jetstream.connection import Bus, Subscription
 from events.jetstream.reads import Stored
-from events.jetstream.wire import DESCRIPTION, Msg
+from events.jetstream.wire import Msg
 from events.log import LogUnavailable
 
 BATCH: Final = 512
@@ -22,6 +22,7 @@ EXPIRES_SECONDS: Final = 5.0
 SILENCE_SECONDS_MAX: Final = 7.0
 INACTIVE_SECONDS_MAX: Final = 30
 AGAIN_SECONDS: Final = 0.1
+CREATE_SECONDS: Final = 2.0
 
 PULL_ENDED: Final = ("Batch Completed", "Message Size Exceeds MaxBytes")
 """Under status 409, and yet nothing is wrong with the consumer."""
@@ -84,7 +85,13 @@ class Tail:
             "num_replicas": 1,
         }
         verb = f"CONSUMER.CREATE.{self._stream}.{self._name}.{self._scope}"
-        await ask(self._bus, verb, {"stream_name": self._stream, "config": config, "action": "create"}, answer=Answer)
+        await ask(
+            self._bus,
+            verb,
+            {"stream_name": self._stream, "config": config, "action": "create"},
+            answer=Answer,
+            seconds=CREATE_SECONDS,
+        )
 
     async def next(self) -> list[Stored]:
         """Return what has come in, at least one message; empty once the consumer is torn."""
@@ -143,7 +150,7 @@ class Tail:
         if msg.subject != f"{self._inbox}.{self._pulls}":
             return
         self._wanted = 0
-        description = msg.headers.get(DESCRIPTION, "")
+        description = msg.description
         if msg.status not in {"404", "408"} and description not in PULL_ENDED:
             self.torn = f"{msg.status} {description}".strip()
 

@@ -12,10 +12,11 @@ from events.jetstream.append import Appends
 from events.jetstream.connection import Bus
 from events.jetstream.follow import follow
 from events.jetstream.reads import Reads, Stored
-from events.jetstream.replies import REQUEST_SECONDS
 from events.log import BATCH_MAX
 
 APPEND_SECONDS_MAX: Final = 15.0
+ANSWER_SECONDS: Final = 2.0
+"""A lost answer is looked after when it is this late: a leader's death costs so much, and one more round trip."""
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -30,7 +31,7 @@ class JetStreamLog:
     """All facts in one order, in the stream CALLBOARD."""
 
     def __init__(
-        self, bus: Bus, *, append_seconds_max: float = APPEND_SECONDS_MAX, request_seconds: float = REQUEST_SECONDS
+        self, bus: Bus, *, append_seconds_max: float = APPEND_SECONDS_MAX, request_seconds: float = ANSWER_SECONDS
     ) -> None:
         """An append is tried for `append_seconds_max`, an answer waited for `request_seconds`."""
         self._bus = bus

@@ -12,7 +12,7 @@ import structlog
 from events.jetstream.api import SECOND
 from events.jetstream.connection import Bus, Subscription
 from events.jetstream.replies import REQUEST_SECONDS
-from events.jetstream.wire import DESCRIPTION, Msg
+from events.jetstream.wire import Msg
 from events.log import LogUnavailable
 
 EXPIRES_SECONDS: Final = 5.0
@@ -150,7 +150,7 @@ class Pull:
     def _take_status(self, msg: Msg) -> None:
         if msg.subject != f"{self._inbox}.{self._number}":
             return
-        description = msg.headers.get(DESCRIPTION, "")
+        description = msg.description
         if msg.status in {"404", "408"} or description == "Batch Completed":
             self._end()
             return

@@ -9,14 +9,15 @@ from typing import Final
 import msgspec
 
 from events.jetstream.connection import Bus
-from events.jetstream.wire import DESCRIPTION, Msg
+from events.jetstream.wire import Msg
 from events.log import BATCH_MAX, LogUnavailable
 
 SEQUENCE: Final = "Nats-Sequence"
 SUBJECT: Final = "Nats-Subject"
 PENDING: Final = "Nats-Num-Pending"
-TRIES_MAX: Final = 4
-SECONDS: Final = 4.0
+TRIES_MAX: Final = 8
+SECONDS: Final = 2.0
+BATCH_BYTES_MAX: Final = 8 * 1024 * 1024
 
 NOT_FOUND: Final = "404"
 END_OF_BATCH: Final = "204"
@@ -59,7 +60,9 @@ class Reads:
 
     async def _batch(self, scope: str, *, start: int, count: int) -> tuple[list[Stored], int]:
         """Return up to `count` messages and how many of the scope are behind the last of them."""
-        request = msgspec.json.encode({"seq": start, "batch": count, "next_by_subj": scope})
+        request = msgspec.json.encode(
+            {"seq": start, "batch": count, "max_bytes": BATCH_BYTES_MAX, "next_by_subj": scope}
+        )
         for attempt in range(1, TRIES_MAX + 1):
             try:
                 replies = await self._bus.request_many(self._subject, request, is_last=_ends(count), seconds=SECONDS)
@@ -106,4 +109,4 @@ def _stored(msg: Msg) -> Stored:
 
 def _check_status(msg: Msg) -> None:
     if msg.status:
-        raise LogUnavailable(f"a direct get was refused: {msg.status} {msg.headers.get(DESCRIPTION, '')}".strip())
+        raise LogUnavailable(f"a direct get was refused: {msg.status} {msg.description}".strip())

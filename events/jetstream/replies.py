@@ -27,12 +27,14 @@ class NoResponders(LogUnavailable):
 class _Waiting:
     """A request and the replies it has; without `is_last` the first one is all."""
 
-    __slots__ = ("future", "is_last", "replies")
+    __slots__ = ("_told", "future", "is_last", "replies", "timer")
 
     def __init__(self, is_last: Callable[[Msg], bool] | None) -> None:
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.is_last = is_last
         self.replies: list[Msg] = []
+        self.timer: asyncio.TimerHandle | None = None
+        self._told = 0
 
     def take(self, msg: Msg) -> None:
         if self.future.done():
@@ -41,9 +43,23 @@ class _Waiting:
         if self.is_last is None or self.is_last(msg):
             self.future.set_result(None)
 
+    def expire(self, seconds: float, subject: str) -> None:
+        """Give up if no reply has come since the last time; who is being answered gets `seconds` more."""
+        if len(self.replies) == self._told:
+            self.fail(f"no answer on {subject[:200]} within {seconds:g} s")
+            return
+        self._told = len(self.replies)
+        self.timer = asyncio.get_running_loop().call_later(seconds, self.expire, seconds, subject)
+
     def fail(self, reason: str) -> None:
         if not self.future.done():
             self.future.set_exception(LogUnavailable(reason))
+
+    def end(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.future.done() and not self.future.cancelled():
+            self.future.exception()  # asyncio complains of one that nobody asked for
 
 
 class Replies:
@@ -61,25 +77,23 @@ class Replies:
         body: bytes,
         *,
         headers: Mapping[str, str] | None,
-        deadline: float,
+        seconds: float,
         is_last: Callable[[Msg], bool] | None = None,
     ) -> list[Msg]:
-        """Send and return the replies up to the one that `is_last`, all before `deadline` (the loop's time).
+        """Send and return the replies up to the one that `is_last`, each within `seconds` of the one before.
 
         Raises NoResponders, LogUnavailable.
         """
         self._count += 1
         token = str(self._count)
         waiting = self._waiting[token] = _Waiting(is_last)
-        timer = asyncio.get_running_loop().call_at(deadline, waiting.fail, f"no answer on {subject[:200]} in time")
+        waiting.timer = asyncio.get_running_loop().call_later(seconds, waiting.expire, seconds, subject)
         try:
             await self._publish(subject, body, headers=headers, reply=f"{self.inbox}.{token}")
             await waiting.future
         finally:
-            timer.cancel()
+            waiting.end()
             del self._waiting[token]
-            if waiting.future.done() and not waiting.future.cancelled():
-                waiting.future.exception()  # asyncio complains of one that nobody asked for
         if waiting.replies[0].status == "503" and not waiting.replies[0].body:
             raise NoResponders(subject)
         return waiting.replies

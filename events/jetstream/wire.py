@@ -47,6 +47,11 @@ class Msg(msgspec.Struct, frozen=True, gc=False):
         """The server's status (`404`, `408`, `503`) if this is one and not a message of anybody's; else empty."""
         return self.headers.get(STATUS, "")
 
+    @property
+    def description(self) -> str:
+        """What the server says to its status."""
+        return self.headers.get(DESCRIPTION, "").partition("\n")[0].strip()
+
 
 def publish_command(subject: str, body: bytes, *, headers: Mapping[str, str] | None, reply: str) -> bytes:
     """Return the protocol's bytes for a publish. Raises Oversized; InvalidToken on a subject with blanks."""
