@@ -88,6 +88,11 @@ class Pull:
         self._forget_reconnect = self._bus.on_reconnect(self._on_reconnect)
         self._task = asyncio.create_task(self._run(), name=f"pull {self.consumer}")
 
+    @property
+    def awaited(self) -> int:
+        """How many messages the open request may still bring; pulls that share slots must count each other's."""
+        return self._open
+
     def poke(self) -> None:
         """Say that slots may have become free."""
         if not self._open:
