@@ -76,13 +76,13 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         await self._http.aclose()
 
+    async def raw(self, path: str, **params: str | int | list[str] | None) -> bytes:
+        """Return the JSON at `path`. Raises Problem, Unreachable."""
+        return await self._send("GET", path, params=params)
+
     async def get(self, path: str, answer: type[T], **params: str | int | list[str] | None) -> T:
         """Return what stands at `path`; parameters that are None are left out. Raises Problem, Unreachable."""
         return msgspec.json.decode(await self._send("GET", path, params=params), type=answer)
-
-    async def content(self, path: str, **params: str | int | list[str] | None) -> bytes:
-        """Return the bytes at `path`. Raises Problem, Unreachable."""
-        return await self._send("GET", path, params=params)
 
     async def post(self, path: str, body: Any, answer: type[T], *, key: str = "") -> T:
         """Send JSON and return the answer; `key` is an idempotency key. Raises Problem, Unreachable."""
@@ -90,21 +90,25 @@ class Client:
         sent = msgspec.json.encode(body)
         return msgspec.json.decode(await self._send("POST", path, content=sent, headers=headers), type=answer)
 
-    async def every(
-        self, path: str, row: type[T], *, limit: int = 0, **params: str | int | list[str] | None
-    ) -> tuple[list[T], bool]:
-        """Return a list's rows over as many pages as it takes, at most `limit` (0: all), and whether there are more."""
-        found: list[T] = []
+    async def page(self, path: str, *, limit: int, **params: str | int | list[str] | None) -> list[bytes]:
+        """Return up to `limit` rows of a list as JSON. Raises Problem, Unreachable."""
+        return (await self.rows(path, limit=limit, **params)).rows
+
+    async def rows(self, path: str, *, limit: int = 0, **params: str | int | list[str] | None) -> "Rows":
+        """Return a list's rows as JSON over as many pages as it takes, at most `limit` (0: all)."""
+        found: list[bytes] = []
         after = params.pop("after", None)
         while True:
             size = min(PAGE, limit - len(found)) if limit else PAGE
             page = await self.get(path, Listed, limit=size, after=after, **params)
-            found += [msgspec.convert(each, row) for each in page.data]
+            found += [bytes(each) for each in page.data]
             after = page.next_cursor
             if not page.has_more or after is None or (limit and len(found) >= limit):
-                return found, page.has_more
+                return Rows(found, page.has_more, page.next_cursor)
 
-    async def stream(self, path: str, *, after: int | None = None, **params: str | int | None) -> AsyncGenerator[Frame]:
+    async def stream(
+        self, path: str, *, after: int | None = None, **params: str | int | list[str] | None
+    ) -> AsyncGenerator[Frame]:
         """Yield a stream's events up to its `end`; a broken connection is made again behind the last event.
 
         Raises Problem, and Unreachable once it stays away for a minute.
@@ -168,10 +172,18 @@ class Client:
         return response.content
 
 
+class Rows(msgspec.Struct):
+    """Some rows of a list as JSON, whether there are more, and where they begin."""
+
+    rows: list[bytes]
+    has_more: bool
+    next_cursor: str | int | None
+
+
 class Listed(msgspec.Struct):
     """A page of a list."""
 
-    data: list[Any]
+    data: list[msgspec.Raw]
     has_more: bool = False
     next_cursor: str | int | None = None
 

@@ -57,7 +57,7 @@ class Screen:
         """Whether a person reads stdout."""
         return self.output in ("table", "wide")
 
-    # stdout: data
+    # What goes to stdout is data.
 
     def write(self, text: str) -> None:
         """Write a line of data. Raises PipeClosed."""
@@ -115,7 +115,7 @@ class Screen:
         if more and self.is_table:
             self.say(line(Piece("there are more: --limit shows them", "dim")))
 
-    # stderr: everything else
+    # Everything else goes to stderr.
 
     def say(self, *lines: Line | str) -> None:
         """Say something that is no data."""

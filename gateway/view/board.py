@@ -132,7 +132,7 @@ class Board(msgspec.Struct, frozen=True):
 
     def key_of(self, step: str) -> str:
         """Return the key of the step whose attempt stands at `step`; empty for the run itself."""
-        return self.actors.get(step, "")
+        return self.actors.get(step) or self.actors.get(step.partition("-")[0], "")
 
 
 def event_of(envelope: Envelope) -> Event | None:
