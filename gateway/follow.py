@@ -17,7 +17,7 @@ def run_feed(
     gateway: Gateway, address: Address, *, after: int | None = None, names: tuple[str, ...] = (), deltas: bool = False
 ) -> Feed:
     """Return the stream of one run. Raises Problem."""
-    wanted = Wanted(address.workspace, frozenset({address.run}), frozenset(check_names(names)))
+    wanted = Wanted(address.workspace, frozenset({address.run}), frozenset(check_names(names)), ends=True)
     seconds = gateway.limits.heartbeat_seconds
     return Feed(wanted=wanted, after=after, run=address, deltas=deltas, heartbeat_seconds=seconds)
 

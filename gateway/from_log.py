@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from actors.decider import fold
 from actors.run import RUN
 from actors.run_state import RunState
@@ -13,10 +15,9 @@ from events.run import RunCanceled, RunFailed, RunStarted, RunSucceeded
 from events.subjects import Address, name_scope
 from events.tool import ApprovalDecided, ApprovalExpired, ApprovalRequested
 from gateway.replay import loaded
+from gateway.tail import TERMINAL
 from projections.approvals import STATUS, ApprovalRow
 from projections.runs import TIMED_OUT, RunRow
-
-TERMINAL = (RunSucceeded, RunFailed, RunCanceled)
 
 
 async def run_row(facts: Log, address: Address, *, upto: int) -> RunRow | None:
@@ -138,7 +139,7 @@ def _approval(address: Address, records: Sequence[Record]) -> ApprovalRow | None
         status=_approval_status(state),
         by=decision.by if decision else None,
         comment=decision.comment if decision else None,
-        edited=decision.arguments if decision and bytes(decision.arguments) else None,
+        edited=decision.arguments if decision and decision.decision == "edit" else msgspec.Raw(b"null"),
         requested_at=asked.time_ms,
         decided_at=closed.time_ms if closed else records[-1].time_ms if state.end else None,
         expires_at=fact.expires_at or None,

@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import msgspec
 
-from events.envelope import Record
 from events.log import Log, LogError
 from events.subjects import Address, name_scope, run_scope, workspace_scope
 from gateway import from_log, views
@@ -112,7 +111,7 @@ async def _replayed(facts: Log, feed: Feed, *, after: int, upto: int) -> AsyncGe
     async for records in merged(facts, feed.scopes(), after=after, upto=upto):
         frames, size = list[Frame](), 0
         for record in records:
-            if not _wanted(feed, record):
+            if not feed.wanted.takes(record):
                 continue
             frames.append(frame_of(record))
             size += len(frames[-1].data)
@@ -121,11 +120,6 @@ async def _replayed(facts: Log, feed: Feed, *, after: int, upto: int) -> AsyncGe
                 frames, size = [], 0
         if frames:
             yield frames
-
-
-def _wanted(feed: Feed, record: Record) -> bool:
-    frame_ends = feed.run is not None and isinstance(record.fact, from_log.TERMINAL)
-    return frame_ends or feed.wanted.takes(record.type.rpartition(".")[0])
 
 
 async def _live(tail: Tail, listener: Listener, feed: Feed, *, after: int) -> AsyncGenerator[list[Frame]]:

@@ -21,6 +21,7 @@ from events.log import Log, LogUnavailable
 from events.run import RunCanceled, RunFailed, RunSucceeded
 from events.subjects import DELTAS, EVERY_FACT, parse_delta
 
+TERMINAL: Final = (RunSucceeded, RunFailed, RunCanceled)
 AGAIN_SECONDS: Final = 0.5
 QUEUE_FRAMES_MAX: Final = 4096
 QUEUE_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -29,15 +30,21 @@ log = structlog.get_logger()
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What a listener wants: a workspace's facts, of some runs or all, of some names or kinds or all."""
+    """What a listener wants: a workspace's facts, of some runs or all, of some names or kinds or all.
+
+    With `ends` the end of a run is wanted whatever its name.
+    """
 
     workspace: str
     runs: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
+    ends: bool = False
 
-    def takes(self, name: str) -> bool:
-        """Tell whether facts of this name are wanted."""
-        return not self.names or name in self.names or name.partition(".")[0] in self.names
+    def takes(self, record: Record) -> bool:
+        """Tell whether a fact of these runs is wanted."""
+        name = name_of(record.fact)
+        named = not self.names or name in self.names or name.partition(".")[0] in self.names
+        return named or (self.ends and isinstance(record.fact, TERMINAL))
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
@@ -58,7 +65,7 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
 def frame_of(record: Record) -> Frame:
     """Return the frame of a record."""
-    ends = isinstance(record.fact, RunSucceeded | RunFailed | RunCanceled)
+    ends = isinstance(record.fact, TERMINAL)
     data = msgspec.json.encode(structured(record))
     return Frame(record.seq, record.address.run, name_of(record.fact), data, ends)
 
@@ -192,10 +199,8 @@ class Tail:
         """Nothing here may wait: who joins must find the position and the queues in step."""
         for record in batch:
             frame: Frame | None = None
-            name = name_of(record.fact)
             for listener in self._who(self._listeners, record.address.workspace, record.address.run):
-                ends = isinstance(record.fact, RunSucceeded | RunFailed | RunCanceled)
-                if ends or listener.wanted.takes(name):
+                if listener.wanted.takes(record):
                     frame = frame or frame_of(record)
                     listener.push(frame)
             self.position = record.seq

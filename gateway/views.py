@@ -156,7 +156,7 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     by: str | None
     comment: str | None
-    edited: msgspec.Raw | None
+    edited: msgspec.Raw
     requested_at: str
     decided_at: str | None
     expires_at: str | None

@@ -5,7 +5,7 @@ async with open_doors(nats_url, database_url, tmp_path) as doors:
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ async def open_doors(
     limits: Limits | None = None,
     project: bool = True,
     settings: dict[str, Any] | None = None,
-) -> AsyncIterator[Doors]:
+) -> AsyncGenerator[Doors]:
     """Open a gateway; without a database URL it has no read models, without `project` they stay as they are."""
     chosen = Settings(nats_url=nats_url, home=str(folder / "home"), port=0, **(settings or {}))
     async with open_system(chosen, name="test") as system, _store(database_url) as store:
@@ -99,7 +99,7 @@ async def open_doors(
 
 
 @asynccontextmanager
-async def _store(database_url: str) -> AsyncIterator[Store | None]:
+async def _store(database_url: str) -> AsyncGenerator[Store | None]:
     if not database_url:
         yield None
         return

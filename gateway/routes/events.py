@@ -10,11 +10,11 @@ from events.ids import check_token
 from gateway import views
 from gateway.errors import invalid
 from gateway.follow import firehose, place, run_feed, stream_reply
-from gateway.from_log import TERMINAL
 from gateway.gateway import Gateway
 from gateway.operations import check_workspace
 from gateway.reply import EVENT_STREAM, Reply
 from gateway.route import Answered, Caller, route
+from gateway.tail import TERMINAL
 from projections.pages import LIMIT_DEFAULT
 
 

@@ -12,12 +12,11 @@ from events.subjects import Address
 from gateway import views
 from gateway.errors import invalid
 from gateway.follow import run_feed, stream_reply
-from gateway.from_log import TERMINAL
 from gateway.gateway import Gateway
 from gateway.operations import CancelRun, CreateRun, RunAccepted
 from gateway.reply import Reply
 from gateway.route import REPLAYED, Answered, Caller, once, route
-from gateway.tail import Wanted
+from gateway.tail import TERMINAL, Wanted
 from projections.pages import LIMIT_DEFAULT, LIMIT_MAX
 from projections.usage import UsageGroup
 
