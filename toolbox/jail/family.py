@@ -11,10 +11,11 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Relative(NamedTuple):
-    """A process and its parent. A zombie counts too: behind one whose first thread is gone, others may go on."""
+    """A process, its parent and its process group. A zombie counts too: behind one whose first thread is gone, others may go on."""
 
     pid: int
     parent: int
+    group: int
 
 
 def family(root: int) -> list[Relative]:
@@ -35,7 +36,8 @@ def _look(pid: int) -> Relative | None:
         after_name = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2]
     except OSError:
         return None
-    return Relative(pid, int(after_name.split()[1]))
+    parent, group = after_name.split()[1:3]
+    return Relative(pid, int(parent), int(group))
 
 
 def send(relative: Relative, number: int) -> None:
@@ -52,11 +54,15 @@ def send(relative: Relative, number: int) -> None:
 def end() -> None:
     """Kill every descendant of this process, which must be a subreaper, and return when none is left.
 
-    All are stopped before any is killed: what forks faster than it dies would never end otherwise.
+    Against what forks faster than it is found: a process group is killed at once, forks and all, and what has made groups of its
+    own is stopped before it is killed, so that it goes on taking up its place under the limit of processes.
     """
     while _reap_any():
         stopped: set[Relative] = set()
         while fresh := set(family(os.getpid())) - stopped:
+            for group in {relative.group for relative in fresh} - {os.getpgrp(), 0}:
+                with suppress(OSError):
+                    os.killpg(group, signal.SIGKILL)
             for relative in fresh:
                 send(relative, signal.SIGSTOP)
             stopped |= fresh

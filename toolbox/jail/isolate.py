@@ -12,6 +12,7 @@ from toolbox.jail.spec import Spec
 
 _OWN: Final = kernel.NEW_NET | kernel.NEW_NS | kernel.NEW_IPC
 _SHARED_MEMORY: Final = "/dev/shm"  # noqa: S108 - a mount of our own is put there
+_PROC: Final = "/proc"
 _SIOCSIFFLAGS: Final = 0x8914
 _IFF_UP: Final = 1
 
@@ -79,6 +80,9 @@ def _arrange(spec: Spec) -> None:
     kernel.set_mount("/", add=kernel.ATTR_RDONLY | kernel.ATTR_NOSUID, recursive=True)
     for path in writable:
         kernel.set_mount(path, take=kernel.ATTR_RDONLY)
+    kernel.set_mount(
+        _PROC, take=kernel.ATTR_RDONLY
+    )  # we still have to write our own user map; the tiers keep /proc closed
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
 

@@ -169,4 +169,5 @@ async def _end(process: Process, stream: asyncio.StreamReader, output: Clipped) 
             await process.wait()
     except TimeoutError:
         process.kill()
-        await process.wait()
+        with contextlib.suppress(TimeoutError):  # what even the launcher could not end may hold its output open
+            await asyncio.wait_for(process.wait(), 1)
