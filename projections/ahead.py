@@ -6,10 +6,11 @@ from types import TracebackType
 from typing import Final, Self
 
 from events.envelope import Record
+from events.log import LogUnavailable
 
 RECORDS_MAX: Final = 4000
 BYTES_MAX: Final = 16 * 1024 * 1024
-_DEPTH: Final = 3
+_DEPTH: Final = 8
 
 
 class Ahead:
@@ -30,20 +31,20 @@ class Ahead:
         self._reading.cancel()
         await asyncio.wait([self._reading])
 
-    async def take(self) -> list[Record]:
-        """Return all that is there, at least one record; nothing at the end. Raises what reading raised."""
-        records = await self._queue.get()
-        if records is None:
-            self._queue.put_nowait(None)
-            if self._fault:
-                raise self._fault
-            return []
-        while len(records) < RECORDS_MAX and not self._queue.empty():
-            more = self._queue.get_nowait()
+    async def take(self, *, up_to: int = 0) -> list[Record]:
+        """Return all that is there, at least one record; below the sequence `up_to`, wait until RECORDS_MAX are.
+
+        Raises what reading raised, LogUnavailable at the end.
+        """
+        records: list[Record] = []
+        while not records or (len(records) < RECORDS_MAX and (not self._queue.empty() or records[-1].seq < up_to)):
+            more = await self._queue.get()
             if more is None:
                 self._queue.put_nowait(None)
                 break
             records = records + more
+        if not records:
+            raise self._fault or LogUnavailable("the log stopped giving facts")
         return records
 
     async def _read(self) -> None:
@@ -53,6 +54,10 @@ class Ahead:
                     await self._queue.put(records)
         except Exception as fault:  # noqa: BLE001 - the one who takes gets it
             self._fault = fault
+        finally:
+            # A generator left in the middle would keep its consumer.
+            if close := getattr(self._batches, "aclose", None):
+                await close()
         await self._queue.put(None)
 
 

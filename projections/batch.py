@@ -22,20 +22,12 @@ class Group:
         self.args: dict[Any, Args] = {}
 
     def rows(self) -> list[Args]:
-        """Return the arguments as Postgres can hold them: its text has no NUL, and what models and tools say may."""
-        return [_without_nul(args) if any(map(_has_nul, args)) else args for args in self.args.values()]
+        """Return the arguments, one tuple a statement."""
+        return list(self.args.values())
 
     def columns(self) -> list[Args]:
         """Return the arguments as one array a parameter."""
-        return list(zip(*self.rows(), strict=True))
-
-
-def _has_nul(value: object) -> bool:
-    return type(value) is str and "\0" in value
-
-
-def _without_nul(args: Args) -> Args:
-    return tuple(value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in args)
+        return list(zip(*self.args.values(), strict=True))
 
 
 class Batch:
@@ -51,18 +43,23 @@ class Batch:
     def add(self, statement: Statement) -> None:
         """Put a statement into the first group of its SQL that comes after all that touched its row, else into a new one."""
         sql, name = statement.sql, (statement.scope, statement.row)
-        if isinstance(sql, Sql) and sql.settles:
+        if isinstance(sql, Copy):
+            self.groups[self._place(sql, -1)].args[name] = statement.args
+        elif sql.settles:
             self.settling.setdefault(sql, Group(sql)).args[name] = statement.args
-            return
-        floor = self._floor(statement)
+        else:
+            self._put(sql, name, statement.args)
+
+    def _put(self, sql: Sql, name: tuple[Scope, Any], args: Args) -> None:
+        floor = self._floor(*name)
         last = self.groups[floor] if floor >= 0 else None
-        if last and isinstance(sql, Sql) and sql.merge and last.sql is sql and name in last.args:
-            last.args[name] = sql.merge(last.args[name], statement.args)
+        if sql.merge and last and last.sql is sql and name in last.args:
+            last.args[name] = sql.merge(last.args[name], args)
             return
         at = self._place(sql, floor)
-        self.groups[at].args[name] = statement.args
+        self.groups[at].args[name] = args
         self._row_last[name] = at
-        self._scope_last[statement.scope] = max(at, self._scope_last.get(statement.scope, -1))
+        self._scope_last[name[0]] = max(at, self._scope_last.get(name[0], -1))
 
     def _place(self, sql: Sql | Copy, floor: int) -> int:
         places = self._places.setdefault(sql, [])
@@ -72,11 +69,11 @@ class Batch:
             self.groups.append(Group(sql))
         return places[behind]
 
-    def _floor(self, statement: Statement) -> int:
-        if statement.row is None:
-            return self._scope_last.get(statement.scope, -1)
-        whole = self._row_last.get((statement.scope, None), -1)
-        return max(whole, self._row_last.get((statement.scope, statement.row), -1))
+    def _floor(self, scope: Scope, row: Any) -> int:
+        """Return the last group that touches the row, as that row or with its whole scope."""
+        if row is None:
+            return self._scope_last.get(scope, -1)
+        return max(self._row_last.get((scope, None), -1), self._row_last.get((scope, row), -1))
 
 
 class Fold(msgspec.Struct, frozen=True):
@@ -89,9 +86,10 @@ class Fold(msgspec.Struct, frozen=True):
         """Return what the records do; raises FoldFailed, since a record that is skipped would be a wrong row for ever."""
         batch = Batch()
         for record in records:
+            has_nul = b"\\u0000" in record.body or b"\0" in record.body
             for projection in self.by_fact.get(type(record.fact), self.everything):
                 for statement in _project(projection.name, projection.project, record):
-                    batch.add(statement)
+                    batch.add(_without_nul(statement) if has_nul else statement)
         return batch
 
 
@@ -104,6 +102,12 @@ def fold_of(projections: Sequence[Projection]) -> Fold:
             fact: tuple(each for each in projections if each.handles is None or fact in each.handles) for fact in facts
         },
     )
+
+
+def _without_nul(statement: Statement) -> Statement:
+    """Postgres' text has no NUL, and what models and tools say may."""
+    args = tuple(value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in statement.args)
+    return msgspec.structs.replace(statement, args=args)
 
 
 def _project(name: str, project: Callable[[Record], Sequence[Statement]], record: Record) -> Sequence[Statement]:

@@ -6,7 +6,7 @@ from typing import Final
 from projections.projection import Projection
 from projections.session import Session
 
-LOOK_AT: Final = (1_000, 10_000, 100_000, 1_000_000)
+LOOK_AT: Final = tuple(1_000 * 4**power for power in range(7))
 
 
 class Growth:

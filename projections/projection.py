@@ -37,7 +37,7 @@ class Copy(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     columns: tuple[str, ...]
 
 
-class Statement(msgspec.Struct, frozen=True):
+class Statement(msgspec.Struct, frozen=True, gc=False):
     """What one record does to one row: `args` are an element of each array that the SQL takes, or the row to be copied.
 
     `scope` and `row` name what it touches: statements on one row keep the order of the log, others may change places.

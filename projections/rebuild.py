@@ -1,6 +1,6 @@
 """A rebuild: the whole log folded anew beside the old tables, then put in their place in one transaction."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Final
 
 from events.envelope import Record
@@ -80,10 +80,11 @@ class _Rebuild:
         raise AssertionError
 
     async def _fold_on(self, at: Position, progress: Progress) -> Position:
-        """Fold what the log holds after `at`, up to its end now."""
-        async with Ahead(_pages(self._log, at.seq)) as ahead:
-            while records := await ahead.take():
-                for portion in portions(records):
+        """Fold what the log holds after `at`, up to its last fact now or some way beyond."""
+        end = await self._log.last(EVERY_FACT)
+        async with Ahead(self._log.follow(EVERY_FACT, after=at.seq)) as ahead:
+            while at.seq < end:
+                for portion in portions(await ahead.take(up_to=end)):
                     at = await self._fold_in(portion)
                     progress(at.seq)
         # Nobody reads these tables yet, so what is only derived waits for the end.
@@ -108,12 +109,6 @@ class _Rebuild:
             await register(self._session, self._projections)
             await positions.write(self._session, reached)
         return reached
-
-
-async def _pages(log: Log, after: int) -> AsyncIterator[list[Record]]:
-    while records := await log.page(EVERY_FACT, after=after):
-        yield records
-        after = records[-1].seq
 
 
 async def dump(store: Store) -> dict[str, list[str]]:

@@ -74,8 +74,6 @@ class Runner:
         except TimeoutError:
             await check_log(self._log, self._at)
             return
-        if not records:
-            raise LogUnavailable("the log stopped giving facts")
         for portion in portions(records):
             self._at = await advance(session, self._fold, self._at, portion, projections=self._store.projections)
             await growth.by(len(portion), session)

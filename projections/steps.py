@@ -118,11 +118,10 @@ _PLAN: Final = Sql(
     name="steps.plan",
     text="""
     INSERT INTO steps (workspace, run, key, position, role, title, needs, rework, gate, seq, state, status)
-    SELECT workspace, run, key, position, role, title, needs::jsonb, rework::jsonb, gate, seq, 'pending', 'pending'
-    FROM unnest(
-        $1::text[], $2::text[], $3::text[], $4::integer[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
-        $10::bigint[]
-    ) AS u (workspace, run, key, position, role, title, needs, rework, gate, seq)
+    SELECT u.workspace, u.run, s.key, s.position, s.role, s.title, s.needs, s.rework, s.gate, u.seq, 'pending', 'pending'
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS u (workspace, run, steps, seq)
+    CROSS JOIN LATERAL jsonb_to_recordset(u.steps::jsonb)
+        AS s (key text, position integer, role text, title text, needs jsonb, rework jsonb, gate text)
     ON CONFLICT (workspace, run, key) DO UPDATE SET
         id = '', position = excluded.position, role = excluded.role, title = excluded.title, needs = excluded.needs,
         rework = excluded.rework, gate = excluded.gate, state = 'pending', attempt = 0, actor = '', model = '',
@@ -244,19 +243,30 @@ _SETTLE: Final = Sql(
 )
 
 
+class _Planned(msgspec.Struct, frozen=True):
+    key: str
+    position: int
+    role: str
+    title: str
+    needs: tuple[str, ...]
+    rework: tuple[str, ...]
+    gate: str
+
+
 def project(record: Record) -> list[Statement]:
     match record.fact:
         case RunRequested(plan=plan):
             return [*_planned(record, plan), _settle(record)]
         case PlanAccepted(plan=plan, step=step):
-            done = _any(record, _PLANNED, step, record.time_ms, record.seq)
+            done = _one(record, _PLANNED, step, step, record.time_ms, record.seq)
             return [done, *_planned(record, plan), _settle(record)]
         case StepStarted() as fact:
             return [_started(record, fact), _settle(record)]
-        case AgentRequested(key=key, model=model):
-            return [_one(record, _MODEL, key, model)]
+        case AgentRequested(step=step, key=key, model=model):
+            return [_one(record, _MODEL, step, key, model)]
         case ModelRequested(turn=1, attempt=1) | AgentChecking(round=1):
-            return [_any(record, _RUN, record.address.step.partition("-")[0], record.seq), _settle(record)]
+            step = record.address.step.partition("-")[0]
+            return [_one(record, _RUN, step, step, record.seq), _settle(record)]
         case ModelRequested() | AgentChecking():
             return []
         case _:
@@ -265,59 +275,69 @@ def project(record: Record) -> list[Statement]:
 
 def _ended(record: Record) -> list[Statement]:
     match record.fact:
-        case StepSucceeded(key=key, summary=summary):
-            return [_end(record, key, "succeeded", summary=summary)]
-        case StepConflicted(key=key, paths=paths):
-            return [_end(record, key, "pending", code="conflict", reason=f"others changed {', '.join(paths)}")]
-        case StepFailed(key=key, code=code, reason=reason, final=final):
-            return [_end(record, key, "failed" if final else "pending", code=code, reason=reason)]
-        case StepCanceled(key=key):
-            return [_end(record, key, "canceled")]
-        case GatePassed(key=key, verdict=verdict):
-            return [_end(record, key, "succeeded", gate="passed", verdict=verdict)]
-        case GateFailed(key=key, verdict=verdict, ask=ask, rework=rework):
-            end = _end(record, key, "asking" if ask else "pending", gate="failed", verdict=verdict)
+        case StepSucceeded(step=step, key=key, summary=summary):
+            return [_end(record, step, key, "succeeded", summary=summary)]
+        case StepConflicted(step=step, key=key, paths=paths):
+            return [_end(record, step, key, "pending", code="conflict", reason=f"others changed {', '.join(paths)}")]
+        case StepFailed(step=step, key=key, code=code, reason=reason, final=final):
+            return [_end(record, step, key, "failed" if final else "pending", code=code, reason=reason)]
+        case StepCanceled(step=step, key=key):
+            return [_end(record, step, key, "canceled")]
+        case GatePassed(step=step, key=key, verdict=verdict):
+            return [_end(record, step, key, "succeeded", gate="passed", verdict=verdict)]
+        case GateFailed(step=step, key=key, verdict=verdict, ask=ask, rework=rework):
+            end = _end(record, step, key, "asking" if ask else "pending", gate="failed", verdict=verdict)
             return [end] if ask else [end, _send_back(record, rework)]
-        case GateWaived(key=key):
-            return [_end(record, key, "succeeded", gate="waived")]
-        case GateReopened(key=key, rework=rework):
-            return [_end(record, key, "pending", gate="pending"), _send_back(record, rework)]
+        case GateWaived(step=step, key=key):
+            return [_end(record, step, key, "succeeded", gate="waived")]
+        case GateReopened(step=step, key=key, rework=rework):
+            return [_end(record, step, key, "pending", gate="pending"), _send_back(record, rework)]
         case _:
             return []
 
 
-def _any(record: Record, sql: Sql, *more: object) -> Statement:
+def _one(record: Record, sql: Sql, step: str, *more: object) -> Statement:
+    """Touch the step with the id `step`: what touches it before it has one touches all steps of the run."""
+    at = record.address
+    return Statement(sql, ("steps", at.workspace, at.run), (at.workspace, at.run, *more), step)
+
+
+def _all(record: Record, sql: Sql, *more: object) -> Statement:
     at = record.address
     return Statement(sql, ("steps", at.workspace, at.run), (at.workspace, at.run, *more))
 
 
-def _one(record: Record, sql: Sql, key: str, *more: object) -> Statement:
-    at = record.address
-    return Statement(sql, ("steps", at.workspace, at.run), (at.workspace, at.run, key, *more), key)
-
-
 def _settle(record: Record) -> Statement:
-    return _any(record, _SETTLE)
+    return _all(record, _SETTLE)
 
 
 def _planned(record: Record, plan: Plan | None) -> list[Statement]:
-    return [_plan_step(record, place, step) for place, step in enumerate(plan.steps if plan else ())]
+    if plan is None:
+        return []
+    rows = [_plan_step(place, step) for place, step in enumerate(plan.steps)]
+    return [_all(record, _PLAN, as_json(rows), record.seq)]
 
 
-def _plan_step(record: Record, place: int, step: PlanStep) -> Statement:
-    rework = step.gate.rework if step.gate else ()
-    gate = "pending" if step.gate else ""
-    links = (as_json(step.needs), as_json(rework), gate, record.seq)
-    return _one(record, _PLAN, step.id, place, step.role, step.title or step.id, *links)
+def _plan_step(place: int, step: PlanStep) -> _Planned:
+    return _Planned(
+        key=step.id,
+        position=place,
+        role=step.role,
+        title=step.title or step.id,
+        needs=step.needs,
+        rework=step.gate.rework if step.gate else (),
+        gate="pending" if step.gate else "",
+    )
 
 
 def _started(record: Record, fact: StepStarted) -> Statement:
-    who = (fact.step, fact.role, fact.title or fact.key, fact.attempt, fact.actor)
-    return _one(record, _START, fact.key, *who, record.time_ms, as_json(fact.findings), record.seq)
+    who = (fact.key, fact.step, fact.role, fact.title or fact.key, fact.attempt, fact.actor)
+    return _one(record, _START, fact.step, *who, record.time_ms, as_json(fact.findings), record.seq)
 
 
 def _end(
     record: Record,
+    step: str,
     key: str,
     state: str,
     *,
@@ -329,11 +349,11 @@ def _end(
 ) -> Statement:
     findings = as_json(verdict.findings) if verdict else None
     said = verdict.summary if verdict else summary
-    return _one(record, _END, key, state, record.time_ms, record.seq, code, reason, gate, said, findings)
+    return _one(record, _END, step, key, state, record.time_ms, record.seq, code, reason, gate, said, findings)
 
 
 def _send_back(record: Record, rework: tuple[str, ...]) -> Statement:
-    return _any(record, _SEND_BACK, as_json(rework), record.seq)
+    return _all(record, _SEND_BACK, as_json(rework), record.seq)
 
 
 PROJECTION: Final = Projection(

@@ -242,16 +242,16 @@ async def test_a_rebuild_beside_a_running_projector_loses_nothing(store: Store, 
 
 
 class Gated(MemoryLog):
-    """A log that gives no page until it is told to."""
+    """A log that does not tell its end until it is let."""
 
     def __init__(self) -> None:
         super().__init__()
         self.asked, self.open = asyncio.Event(), asyncio.Event()
 
-    async def page(self, scope: str, *, after: int = 0, limit: int = 1000) -> list[Record]:
+    async def last(self, scope: str) -> int:
         self.asked.set()
         await self.open.wait()
-        return await super().page(scope, after=after, limit=limit)
+        return await super().last(scope)
 
 
 async def test_a_second_rebuild_meanwhile_is_refused(store: Store):
@@ -270,12 +270,13 @@ async def test_a_rebuild_that_fails_leaves_the_rows_as_they_were(store: Store):
     before = await dump(store)
 
     class Broken(MemoryLog):
-        async def page(self, scope: str, *, after: int = 0, limit: int = 1000) -> list[Record]:
-            if after:
-                raise LogUnavailable("gone")
-            return history.records[:50]
+        async def follow(self, scope: str, *, after: int) -> AsyncIterator[list[Record]]:
+            yield await self.page(scope, after=after, limit=50)
+            raise LogUnavailable("gone")
 
+    log = Broken()
+    await history.pour(log)
     with pytest.raises(LogUnavailable):
-        await rebuild(store, Broken())
+        await rebuild(store, log)
     assert await dump(store) == before
     assert await store.position() == len(history.records)
