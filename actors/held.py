@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 import structlog
@@ -77,11 +78,20 @@ class Beat:
             if not held.lost:
                 await held.delivery.progress()
             held.beaten = now
-            if held.effect is not None and held.unsubscribe is None:
-                held.unsubscribe = await self.answer_for(held.delivery.seq)
+            await self._answer(held)
             await self._still_asked(held)
         except LogError as fault:
             log.warning("beat_missed", seq=held.delivery.seq, error=str(fault))
+
+    async def answer_all(self) -> None:
+        """Answer for every effect in hand at once, as after a reconnect, when all tickets may be delivered again."""
+        for held in list(self.held.values()):
+            with suppress(LogError):
+                await self._answer(held)
+
+    async def _answer(self, held: Held) -> None:
+        if held.effect is not None and held.unsubscribe is None:
+            held.unsubscribe = await self.answer_for(held.delivery.seq)
 
     async def _still_asked(self, held: Held) -> None:
         box, request, effect = held.box, held.request, held.effect

@@ -34,6 +34,7 @@ HELD_SECONDS: Final = 2.0
 HELD_NAK_SECONDS: Final = 5.0
 OUTAGE_NAK_SECONDS: Final = 1.0
 SLOTS_REFRESH_SECONDS: Final = 1.0
+RECONNECT_SECONDS: Final = 2.0
 
 log = structlog.get_logger()
 
@@ -80,6 +81,7 @@ class Runtime:
         self._turns: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._reconnected = -RECONNECT_SECONDS
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then finish what is in hand (drain) and return."""
@@ -88,10 +90,12 @@ class Runtime:
             beat = group.create_task(self.beat.run())
             slots = group.create_task(self._refresh_slots())
             watching = group.create_task(self.queues.watch(self._found))
+            forget = self.bus.on_reconnect(self._back)
             await self._pull(CALLBOARD_INBOX, INBOX_CONSUMER)
             try:
                 await stop.wait()
             finally:
+                forget()
                 watching.cancel()
                 await self._leave()
             await self._drain()
@@ -130,10 +134,19 @@ class Runtime:
         if self._draining or queue in self.outdated:
             return 0
         if queue.startswith("start-"):
-            return max(0, self.limits.agents_max - len(self.begun))
+            return self._free_agents()
         if queue.startswith("tool-"):
             return max(0, self.limits.tools_max - self._busy[queue])
         return max(0, self.limits.turns_max - self._busy[queue])
+
+    def _free_agents(self) -> int:
+        """Share the free slots among the start queues, one each at least, so that an idle role's pull keeps none from another's.
+
+        So a worker may begin as many agents above its limit as it serves roles, less one.
+        """
+        free = self.limits.agents_max - len(self.begun)
+        queues = sum(name.startswith("start-") for name in self._pulls)
+        return max(1, free // max(1, queues)) if free > 0 else 0
 
     def _take(self, queue: str, delivery: Delivery) -> None:
         key = (delivery.stream, delivery.seq)
@@ -393,15 +406,27 @@ class Runtime:
 
     async def _held_elsewhere(self, ticket: int) -> bool:
         """Ask whether the performer of a ticket is alive: no responders, or silence twice, says no."""
-        for _ in range(2):
+        asked = 0
+        while asked < 2:
+            asked += 1
             try:
                 await self.bus.request(held_subject(ticket), b"", seconds=HELD_SECONDS)
             except NoResponders:
-                return False
+                if time.monotonic() - self._reconnected > RECONNECT_SECONDS:
+                    return False
+                asked = 0  # the performer may still be on its way back to the server
+                await asyncio.sleep(RECONNECT_SECONDS / 4)
+                continue
             except LogUnavailable:
                 continue
             return True
         return False
+
+    def _back(self) -> None:
+        """After a reconnect the server may deliver every ticket again: answer for those in hand before anybody asks."""
+        self._reconnected = time.monotonic()
+        if self._turns is not None and not self._draining:
+            self._turns.create_task(self.beat.answer_all())
 
     async def _answer_for(self, ticket: int) -> Callable[[], Awaitable[None]]:
         async def answer(message: Any) -> None:

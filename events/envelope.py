@@ -5,6 +5,7 @@ Binding: CloudEvents spec 1.0, NATS protocol binding, binary content mode (`ce-`
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -105,6 +106,7 @@ def source(address: Address) -> str:
     return f"/{address.workspace}/{address.run}/{address.step}/{address.call}"
 
 
+@lru_cache(maxsize=4096)
 def traceparent(address: Address) -> str:
     """Return the W3C trace context of an actor: its run's trace, its own span."""
     return f"00-{trace_id(address.run)}-{span_id(address.run, address.step, address.call)}-01"

@@ -1,0 +1,98 @@
+"""Any process may be killed at any moment of the demo: it ends with the same artifacts, each result accepted once."""
+
+import asyncio
+import random
+from collections import Counter
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from actors.decider import fold
+from actors.run import RUN
+from actors.run_state import RunState
+from events.envelope import Record
+from events.jetstream.connection import connect
+from events.jetstream.log import JetStreamLog
+from events.subjects import Address, run_scope
+from tests.system.processes import DEMO, House, house
+
+GOAL = "Build a small CRUD app for managing TODO items"
+KILLS = 10
+EVENTS = 330
+SPEED = "8"
+SETTINGS = {
+    "CALLBOARD_CASSETTE": str(DEMO),
+    "CALLBOARD_SCRIPT_SPEED": SPEED,
+    "CALLBOARD_APPROVAL_POLICY": "auto",
+    "CALLBOARD_ACK_WAIT_SECONDS": "2",
+}
+ENDS = ("run.succeeded.v1", "run.failed.v1", "run.canceled.v1")
+
+
+async def demo(one: House, victim: str, seed: int) -> tuple[str, list[Record]]:
+    """Run the demo, and kill the victim whenever the run has grown past one of ten random points."""
+    dice = random.Random(seed)
+    points = sorted(dice.sample(range(2, EVENTS - 10), KILLS)) if victim else []
+    run = await one.create_run(goal=GOAL, blueprint="software")
+    records: list[Record] = []
+    async with connect(one.nats.url, name="test") as bus:
+        async for batch in JetStreamLog(bus).follow(run_scope("default", run), after=0):
+            records += batch
+            if records[-1].type in ENDS:
+                return run, records
+            if points and len(records) >= points[0]:
+                points = [point for point in points if point > len(records)]
+                await one.kill(victim)
+    raise AssertionError("the log ended")
+
+
+def artifacts(run: str, records: list[Record]) -> dict[str, tuple[str, int]]:
+    """Return the files the run ended with, by the sha256 of their bytes."""
+    address = Address("default", run)
+    state: RunState = fold(RUN, address, [record for record in records if record.address == address])
+    return {path: (file.sha, file.mode) for path, file in state.head.items()}
+
+
+async def projected(one: House, run: str, last: int) -> list[int]:
+    """Return the sequences of the run in the projection, once it has them up to `last`."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                database = await asyncpg.connect(one.postgres.url)
+                rows = await database.fetch("SELECT seq FROM callboard.timeline WHERE run = $1 ORDER BY seq", run)
+                await database.close()
+            except (OSError, asyncpg.PostgresError):
+                rows = []
+            if rows and rows[-1]["seq"] >= last:
+                return [row["seq"] for row in rows]
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+async def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, int]]:
+    async with house(tmp_path_factory.mktemp("calm"), **SETTINGS) as one:
+        run, records = await demo(one, "", 0)
+        assert records[-1].type == "run.succeeded.v1"
+        return artifacts(run, records)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("victim", ["worker-1", "gateway", "projector", "nats", "postgres"])
+async def test_kill_9_at_ten_moments_of_the_demo_changes_nothing_of_its_outcome(
+    victim: str, tmp_path: Path, undisturbed: dict[str, tuple[str, int]]
+) -> None:
+    async with house(tmp_path, **SETTINGS) as one:
+        run, records = await demo(one, victim, seed=sum(map(ord, victim)))
+        assert records[-1].type == "run.succeeded.v1", records[-1]
+        assert artifacts(run, records) == undisturbed
+        accepted = Counter(
+            (record.fact.key, record.fact.attempt)  # type: ignore[attr-defined]
+            for record in records
+            if record.type in ("step.succeeded.v1", "gate.passed.v1", "gate.failed.v1")
+        )
+        assert set(accepted.values()) == {1}
+        assert await projected(one, run, records[-1].seq) == [record.seq for record in records]
+        starts = {name: process.starts for name, process in one.processes.items()}
+        if victim in starts:
+            assert starts[victim] > KILLS // 2
