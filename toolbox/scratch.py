@@ -69,22 +69,28 @@ def _fill(folder: Path, files: dict[str, tuple[bytes, int]]) -> None:
 
 
 def _edits(folder: Path, branch: Branch) -> dict[str, Edit | None]:
-    left_out = ignored(_ignore_file(folder))
-    edits: dict[str, Edit | None] = {path: None for path in branch.paths() if not left_out(path)}
-    total = count = 0
-    for path, edit in _found(folder, left_out):
-        total, count = total + len(edit.data), count + 1
-        if total > SCRATCH_BYTES_MAX:
-            raise ToolError("too_large", f"the files have more than {SCRATCH_BYTES_MAX} bytes; delete or ignore some")
-        if count > PATHS_MAX:
-            raise ToolError(
-                "too_many_paths", f"more than {PATHS_MAX} files; delete some, or name them in {IGNORE_FILE}"
-            )
-        if _same(edit, branch, path):
-            del edits[path]
-        else:
-            edits[path] = edit
-    return edits
+    opened = _open(folder, "the top folder", flags=_FOLDER)
+    try:
+        left_out = ignored(_ignore_file(opened))
+        edits: dict[str, Edit | None] = {path: None for path in branch.paths() if not left_out(path)}
+        total = count = 0
+        for path, edit in _within(opened, "", left_out):
+            total, count = total + len(edit.data), count + 1
+            if total > SCRATCH_BYTES_MAX:
+                raise ToolError(
+                    "too_large", f"the files have more than {SCRATCH_BYTES_MAX} bytes; delete or ignore some"
+                )
+            if count > PATHS_MAX:
+                raise ToolError(
+                    "too_many_paths", f"more than {PATHS_MAX} files; delete some, or name them in {IGNORE_FILE}"
+                )
+            if _same(edit, branch, path):
+                del edits[path]
+            else:
+                edits[path] = edit
+        return edits
+    finally:
+        os.close(opened)
 
 
 def _same(edit: Edit, branch: Branch, path: str) -> bool:
@@ -92,22 +98,11 @@ def _same(edit: Edit, branch: Branch, path: str) -> bool:
     return entry is not None and entry.mode == edit.mode and entry.sha == hashlib.sha256(edit.data).hexdigest()
 
 
-def _ignore_file(folder: Path) -> str:
-    opened = os.open(folder, _FOLDER)
+def _ignore_file(top: int) -> str:
     try:
-        return _take(opened, IGNORE_FILE, IGNORE_FILE).data.decode("utf-8", "replace")
+        return _take(top, IGNORE_FILE, IGNORE_FILE).data.decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
-    finally:
-        os.close(opened)
-
-
-def _found(folder: Path, left_out: Callable[[str], bool]) -> Iterator[tuple[str, Edit]]:
-    opened = os.open(folder, _FOLDER)
-    try:
-        yield from _within(opened, "", left_out)
-    finally:
-        os.close(opened)
 
 
 def _within(opened: int, prefix: str, left_out: Callable[[str], bool]) -> Iterator[tuple[str, Edit]]:
@@ -123,7 +118,7 @@ def _within(opened: int, prefix: str, left_out: Callable[[str], bool]) -> Iterat
         if not is_folder:
             yield check_path(path), _take(opened, name, path)
             continue
-        below = _open(opened, name, path, flags=_FOLDER)
+        below = _open(name, path, flags=_FOLDER, within=opened)
         try:
             yield from _within(below, f"{path}/", left_out)
         finally:
@@ -134,7 +129,7 @@ def _take(folder: int, name: str, path: str) -> Edit:
     kind = os.stat(name, dir_fd=folder, follow_symlinks=False)
     if not stat.S_ISREG(kind.st_mode):
         _refuse(path, kind)
-    opened = _open(folder, name, path, flags=_FILE)
+    opened = _open(name, path, flags=_FILE, within=folder)
     with os.fdopen(opened, "rb") as file:
         kind = os.fstat(opened)
         if not stat.S_ISREG(kind.st_mode) or kind.st_nlink > 1:
@@ -151,8 +146,8 @@ def _refuse(path: str, kind: os.stat_result) -> None:
     )
 
 
-def _open(folder: int, name: str, path: str, *, flags: int) -> int:
+def _open(name: str | Path, path: str, *, flags: int, within: int | None = None) -> int:
     try:
-        return os.open(name, flags, dir_fd=folder)
+        return os.open(name, flags, dir_fd=within)
     except PermissionError:
         raise ToolError("unreadable", f"{path}: its mode does not let its owner read it; chmod it first") from None

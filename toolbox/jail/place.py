@@ -30,11 +30,11 @@ def discard(folder: Path) -> None:
     Folders in it are first moved up to its top, so that neither paths nor our stack grow with their depth.
     """
     numbers = count()
+    _open_up(folder)
     top = os.open(folder, _FOLDER)
     try:
         waiting: list[str] = _empty(top, top, numbers)
         for name in waiting:  # grows while it is walked
-            _open_up(top, name)
             opened = os.open(name, _FOLDER, dir_fd=top)
             try:
                 waiting += _empty(opened, top, numbers)
@@ -57,15 +57,15 @@ def _empty(opened: int, top: int, numbers: "count[int]") -> list[str]:
             os.unlink(entry.name, dir_fd=opened)
             continue
         name = f".discard-{os.getpid()}-{next(numbers)}"
-        _open_up(opened, entry.name)
+        _open_up(entry.name, opened)
         os.rename(entry.name, name, src_dir_fd=opened, dst_dir_fd=top)
         moved.append(name)
     return moved
 
 
-def _open_up(opened: int, name: str) -> None:
+def _open_up(name: str | Path, within: int | None = None) -> None:
     """Give ourselves all rights to a folder of ours."""
-    node = os.open(name, _NODE, dir_fd=opened)
+    node = os.open(name, _NODE, dir_fd=within)
     try:
         Path(f"/proc/self/fd/{node}").chmod(0o700)
     finally:
