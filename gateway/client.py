@@ -8,11 +8,13 @@ GatewayError
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from email.utils import parsedate_to_datetime
 from typing import Any, Final, Self, TypeVar
 
 import httpx2
 import msgspec
 
+from events.clock import SystemClock
 from gateway.errors import Fault, Problem
 
 CONNECT_SECONDS: Final = 3.0
@@ -89,6 +91,15 @@ class Client:
         headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
         sent = msgspec.json.encode(body)
         return msgspec.json.decode(await self._send("POST", path, content=sent, headers=headers), type=answer)
+
+    async def clock_offset(self) -> float:
+        """Return how far the gateway's clock is ahead of ours, to the second. Raises Unreachable."""
+        try:
+            response = await self._http.get("/healthz")
+        except httpx2.TransportError as fault:
+            raise Unreachable(self.url, _why(fault)) from None
+        told = parsedate_to_datetime(response.headers["date"]) if "date" in response.headers else None
+        return told.timestamp() - SystemClock().now_ms() / 1000 if told else 0.0
 
     async def page(self, path: str, *, limit: int, **params: str | int | list[str] | None) -> list[bytes]:
         """Return up to `limit` rows of a list as JSON. Raises Problem, Unreachable."""

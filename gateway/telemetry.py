@@ -41,10 +41,14 @@ def telemetry(
     With `file` all events go there, and only warnings to `console` (stderr by default); without, all go to `console`.
     """
     out = console or sys.stderr
-    handlers = [_handler(out, settings, level=_level(settings) if file is None else logging.WARNING)]
     opened = _opened(file) if file is not None else None
-    if opened is not None:
-        handlers.append(_handler(opened, settings, level=_level(settings), json=True))
+    if opened is None:
+        handlers = [_handler(out, level=_level(settings), json=settings.log_format == "json")]
+    else:
+        handlers = [
+            _handler(out, level=logging.WARNING, json=False),
+            _handler(opened, level=_level(settings), json=True),
+        ]
     set_up_logs(settings, process=process, handlers=handlers)
     provider = set_up_traces(settings, process=process)
     try:
@@ -52,17 +56,15 @@ def telemetry(
     finally:
         if provider is not None:
             close(provider)
+        logging.captureWarnings(False)
         logging.getLogger().handlers = []
         if opened is not None:
             opened.close()
 
 
-@contextmanager
-def quiet() -> Generator[None]:
-    """Keep what libraries log off the terminal while a command runs that is no server."""
-    logging.getLogger().handlers = [logging.NullHandler()]
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
+def is_tracing() -> bool:
+    """Tell whether spans are sent anywhere."""
+    return spans.Recording.on
 
 
 # Logs
@@ -72,6 +74,7 @@ def set_up_logs(settings: Settings, *, process: str, handlers: list[logging.Hand
     """Send structlog and the standard library's logging to `handlers`, in one format."""
     root = logging.getLogger()
     root.handlers = handlers
+    logging.captureWarnings(True)
     root.setLevel(_level(settings))
     debug = settings.log_level == "debug"
     for name in NOISY:
@@ -86,21 +89,21 @@ def set_up_logs(settings: Settings, *, process: str, handlers: list[logging.Hand
     )
 
 
-def _handler(out: TextIO, settings: Settings, *, level: int, json: bool = False) -> logging.Handler:
+def _handler(out: TextIO, *, level: int, json: bool) -> logging.Handler:
     handler = logging.StreamHandler(out)
     handler.setLevel(level)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=list(_SHARED), processors=_written(settings, out, json=json)
-        )
-    )
+    written = _json() if json else _text(out)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=list(_SHARED), processors=written))
     return handler
 
 
-def _written(settings: Settings, out: TextIO, *, json: bool) -> list[Any]:
+def _json() -> list[Any]:
     drop = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    if json or settings.log_format == "json":
-        return [drop, structlog.processors.format_exc_info, _ordered, structlog.processors.JSONRenderer(default=str)]
+    return [drop, structlog.processors.format_exc_info, _ordered, structlog.processors.JSONRenderer(default=str)]
+
+
+def _text(out: TextIO) -> list[Any]:
+    drop = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     plain = structlog.dev.plain_traceback
     return [drop, structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain, timestamp_key="time")]
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import signal
-import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import msgspec
 
+from events.clock import SystemClock
 from events.envelope import Envelope
 from gateway.client import Client, Frame
 from gateway.commands.asking import Decision, decide, send
@@ -22,6 +22,7 @@ from gateway.view.paint import Piece, line
 from gateway.view.tree import answer_line, tree
 
 FRAME_SECONDS: Final = 0.12
+CLOCK: Final = SystemClock()
 
 
 class Detached(Exception):
@@ -192,4 +193,4 @@ async def interruptible() -> AsyncGenerator[None]:
 
 def now_ms() -> int:
     """Return the time, in ms since the epoch."""
-    return time.time_ns() // 1_000_000
+    return CLOCK.now_ms()

@@ -5,6 +5,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+HEADINGS = ("Every day", "Nouns", "Servers", "More")
+
 
 class Noun(TyperGroup):
     """A noun with its verbs: `callboard runs` is `runs list`, `callboard runs run_…` is `runs get run_…`."""
@@ -41,10 +43,10 @@ class Root(TyperGroup):
             if command is None or command.hidden:
                 continue
             heading = str(getattr(command, "rich_help_panel", None) or "Other")
-            sections.setdefault(heading, []).append((name, command.get_short_help_str(limit=90)))
-        for heading, rows in sections.items():
+            sections.setdefault(heading, []).append((name, command.get_short_help_str(limit=110)))
+        for heading in sorted(sections, key=lambda each: HEADINGS.index(each) if each in HEADINGS else len(HEADINGS)):
             with formatter.section(heading):
-                formatter.write_dl(rows)
+                formatter.write_dl(sections[heading])
 
 
 def is_id(text: str) -> bool:

@@ -14,10 +14,10 @@ NAME: Final = "up.json"
 class Up(msgspec.Struct, frozen=True):
     """A running `up`: its process and its addresses."""
 
-    pid: int
     api_url: str
     nats_url: str
     database_url: str
+    pid: int = 0
 
 
 def read_up(data: Path) -> Up | None:
@@ -36,8 +36,9 @@ def read_up(data: Path) -> Up | None:
 def written_up(data: Path, up: Up) -> Generator[None]:
     """Tell where we run, for as long as we do; the file is for its owner only."""
     path, fresh = data / NAME, data / f"{NAME}.{os.getpid()}"
+    data.mkdir(parents=True, exist_ok=True)
     fresh.touch(mode=0o600)
-    fresh.write_bytes(msgspec.json.encode(up))
+    fresh.write_bytes(msgspec.json.encode(msgspec.structs.replace(up, pid=os.getpid())))
     fresh.replace(path)
     try:
         yield
