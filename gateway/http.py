@@ -27,6 +27,11 @@ from gateway.table import ROUTES
 
 REQUEST_ID: Final = "callboard.request_id"
 HTML: Final = "text/html; charset=utf-8"
+_MORE: Final[Mapping[int, Headers]] = {
+    400: {"Connection": "close"},
+    401: {"WWW-Authenticate": "Bearer"},
+    431: {"Connection": "close"},
+}
 
 log = structlog.get_logger()
 
@@ -50,15 +55,21 @@ def application(gateway: Gateway, guard: Guard) -> ASGIApp:
         logging_config=None,
         request_max_body_size=gateway.limits.body_bytes_max,
     )
-    return Doorway(app, guard, new_id=lambda: gateway.system.clock.new_id("req"))
+    return Doorway(
+        app,
+        guard,
+        headers_bytes_max=gateway.limits.headers_bytes_max,
+        new_id=lambda: gateway.system.clock.new_id("req"),
+    )
 
 
 class Doorway:
     """What every request passes: it is named, checked, and answered in any case."""
 
-    def __init__(self, app: ASGIApp, guard: Guard, *, new_id: Callable[[], str]) -> None:
+    def __init__(self, app: ASGIApp, guard: Guard, *, headers_bytes_max: int, new_id: Callable[[], str]) -> None:
         self.app = app
         self.guard = guard
+        self.headers_bytes_max = headers_bytes_max
         self.new_id = new_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -71,15 +82,26 @@ class Doorway:
             inner["method"] = "GET"  # the server leaves the body out
         named = _Named(send, request_id, headers.get("traceparent", ""))
         try:
+            self._check_head(scope)
             self.guard.check(method=scope["method"], path=scope["path"], headers=headers)
             await self.app(inner, receive, named)
         except Exception as fault:
             if named.begun:
                 raise
             problem = problem_of(fault)
-            more = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else {}
+            more = _MORE.get(problem.status, {})
             reply = problem_reply(problem, instance=scope["path"], request_id=request_id, headers=more)
             await reply(inner, receive, named)
+
+    def _check_head(self, scope: Scope | Any) -> None:
+        size = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+        if size > self.headers_bytes_max:
+            raise Problem(431, "headers_too_large", f"headers of {size} bytes; at most {self.headers_bytes_max}")
+        names = [name for name, _ in scope["headers"]]
+        if (
+            b"transfer-encoding" in names and b"content-length" in names
+        ):  # who forwarded this may see two requests in it
+            raise Problem(400, "ambiguous_length", "Content-Length and Transfer-Encoding cannot both be true")
 
 
 class _Named:

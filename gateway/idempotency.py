@@ -54,10 +54,15 @@ async def remember(system: System, claim: Claim, *, status: int, body: bytes) ->
         raise unavailable("log", str(fault)) from None
 
 
+def key_address(workspace: str, key: str) -> Address:
+    """Return where a key stands."""
+    return Address(workspace, "-", f"idem_{hashlib.sha256(key.encode()).hexdigest()[:32]}")
+
+
 async def _claim(system: System, workspace: str, *, key: str, digest: str, makes: str) -> Claim:
     if len(key) > KEY_CHARS_MAX or not key.isprintable():
         raise invalid("/Idempotency-Key", f"1 to {KEY_CHARS_MAX} printable characters")
-    address = Address(workspace, "-", f"idem_{hashlib.sha256(key.encode()).hexdigest()[:32]}")
+    address = key_address(workspace, key)
     claimed = KeyClaimed(digest=digest, makes=makes)
     try:
         try:

@@ -6,7 +6,7 @@ from typing import Final
 from actors.anthropic_model import AnthropicModel
 from actors.cassette import Cassette, load_cassette
 from actors.model import Model
-from actors.prices import resolve_model
+from actors.prices import INHERIT, list_prices, resolve_model
 from actors.scripted import ScriptedModel
 from gateway.settings import Settings
 
@@ -29,7 +29,11 @@ class Models:
             return name
         if name == ANTHROPIC:
             return resolve_model("inherit")
-        return resolve_model(name)
+        table = list_prices()
+        if name in INHERIT or name in table.aliases or name.startswith("claude-") or self.settings.anthropic_base_url:
+            return resolve_model(name)
+        known = ", ".join([SCRIPTED, ANTHROPIC, *table.aliases, *self._providers])
+        raise ValueError(f"unknown model {name[:80]!r}; known: {known}, or a full name that begins with claude-")
 
     def of(self, model: str) -> Model:
         """Return the provider of a model."""
