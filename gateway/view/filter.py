@@ -4,7 +4,7 @@
 """
 
 import sys
-from typing import Any, Final, cast
+from typing import Any, BinaryIO, cast
 
 import msgspec
 
@@ -12,14 +12,12 @@ from events.codec import BrokenFact, UnknownFact, decode
 from events.fact import Fact, name_of
 from gateway.view.words import words
 
-LINE_BYTES_MAX: Final = 16 * 1024 * 1024
 
-
-def run(*, colour: bool = False) -> int:
-    """Filter stdin to stdout; returns the exit code."""
-    out = sys.stdout.buffer
+def run(source: BinaryIO | None = None, sink: BinaryIO | None = None) -> int:
+    """Filter stdin to stdout, or `source` to `sink`; returns the exit code."""
+    out = sink or sys.stdout.buffer
     try:
-        for body in sys.stdin.buffer:
+        for body in source or sys.stdin.buffer:
             out.write(readable(body))
             out.flush()
     except BrokenPipeError:

@@ -44,17 +44,20 @@ def table(
 
 
 def _fit(shown: list[Column], widths: dict[str, int], width_max: int) -> tuple[list[Column], dict[str, int]]:
-    while _total(shown, widths) > width_max:
-        growing = next((each for each in shown if each.grows and widths[each.name] > each.least), None)
-        if growing is not None:
-            over = _total(shown, widths) - width_max
-            widths = widths | {growing.name: max(widths[growing.name] - over, growing.least)}
-            continue
+    while True:
+        narrowed = _narrowed(shown, widths, width_max)
         leaving = max(shown, key=lambda each: each.leaves)
-        if not leaving.leaves:
-            break
+        if _total(shown, narrowed) <= width_max or not leaving.leaves:
+            return shown, narrowed
         shown = [each for each in shown if each is not leaving]
-    return shown, widths
+
+
+def _narrowed(shown: list[Column], widths: dict[str, int], width_max: int) -> dict[str, int]:
+    for growing in (each for each in shown if each.grows):
+        over = max(_total(shown, widths) - width_max, 0)
+        least = min(growing.least, widths[growing.name])
+        widths = widths | {growing.name: max(widths[growing.name] - over, least)}
+    return widths
 
 
 def _total(shown: Sequence[Column], widths: Mapping[str, int]) -> int:

@@ -13,7 +13,7 @@ ROLE_FROM: Final = 110
 METER_FROM: Final = 90
 WORDS_MIN: Final = 20
 PAST_SHOWN: Final = 2
-ROWS_MIN: Final = 8
+ROWS_MIN: Final = 3
 
 _SIGNS: Final[dict[str, tuple[str, Tone]]] = {
     "pending": ("pending", "dim"),
@@ -36,7 +36,8 @@ def tree(board: Board, *, now_ms: int, columns: int, rows: int = 0, look: Look) 
     top, foot = _head(board, look), _foot(board, now_ms, columns, look)
     blocks = [(step, _block(board, step, now_ms=now_ms, columns=columns, look=look)) for step in board.steps.values()]
     room = max(rows - len(top) - len(foot), ROWS_MIN) if rows else 0
-    return [cut_line(each, columns, look) for each in (*top, *_fitted(blocks, room, look), *foot)]
+    lines = [cut_line(each, columns, look) for each in (*top, *_fitted(blocks, room, look), *foot)]
+    return lines[-rows:] if rows else lines
 
 
 def status_sign(status: str, look: Look) -> Piece:

@@ -1,0 +1,225 @@
+"""Every fact has its words, and nothing of a model's words reaches a terminal as it came."""
+
+import io
+from typing import Any
+
+import msgspec
+import pytest
+
+from events.agent import (
+    AgentCanceled,
+    AgentCancelRequested,
+    AgentChecking,
+    AgentFailed,
+    AgentReissued,
+    AgentRequested,
+    AgentSucceeded,
+    AgentTurnFailed,
+    Check,
+    FromCall,
+    ModelFailed,
+    ModelRefused,
+    ModelReissued,
+    ModelRequested,
+    ModelResponded,
+    ModelTakenOver,
+    Text,
+    ToolUse,
+)
+from events.codec import TYPES, encode
+from events.door import KeyAnswered, KeyClaimed
+from events.fact import Artifact, Fact, File, Finding, Usage, Verdict, type_of
+from events.plan import Plan, PlanStep
+from events.run import (
+    GateFailed,
+    GatePassed,
+    GateReopened,
+    GateWaived,
+    PlanAccepted,
+    RunCanceled,
+    RunCancelRequested,
+    RunFailed,
+    RunRequested,
+    RunStarted,
+    RunSucceeded,
+    RunTurnFailed,
+    StepCanceled,
+    StepConflicted,
+    StepFailed,
+    StepStarted,
+    StepSucceeded,
+    TimerSet,
+)
+from events.tool import (
+    ApprovalDecided,
+    ApprovalExpired,
+    ApprovalRequested,
+    ToolCanceled,
+    ToolCompleted,
+    ToolFailed,
+    ToolOutcomeUnknown,
+    ToolRefused,
+    ToolReissued,
+    ToolRequested,
+    ToolStarted,
+    ToolTurnFailed,
+)
+from gateway.view.filter import readable, run
+from gateway.view.words import words
+
+USED = Usage(input_tokens=1200, output_tokens=34, cost_micros=4_200)
+PLAN = Plan(steps=(PlanStep(id="a", role="r", task="t"), PlanStep(id="b", role="r", task="t", needs=("a",))))
+STEP: dict[str, Any] = {"step": "stp_1", "key": "code", "attempt": 2, "seq": 9}
+FINDINGS = (Finding(step="code", message="off by one"),)
+ART = Artifact(name="a.md", media_type="text/markdown", sha="s", size=3)
+LATER = 1_790_000_000_000
+
+SAID: list[tuple[Fact, str]] = [
+    (
+        RunRequested(goal="Build\nit", roles={}, tools={}, model="scripted", blueprint="software", plan=PLAN),
+        'run requested: "Build it" (blueprint software, model scripted, 2 steps)',
+    ),
+    (RunStarted(), "run started"),
+    (PlanAccepted(plan=PLAN, step="stp_0", attempt=1, seq=3), "plan accepted: 2 steps (a, b)"),
+    (
+        StepStarted(step="stp_1", key="code", role="coder", attempt=2, actor="stp_1-2", findings=FINDINGS),
+        "step started by coder, attempt 2, 1 finding to mend",
+    ),
+    (
+        StepSucceeded(**STEP, summary="done", changes={"a": (None, File("s"))}, artifacts=(ART,), usage=USED),
+        "step succeeded: done (1 file, 1 artifact, 1.2k in, 34 out, $0.0042)",
+    ),
+    (StepConflicted(**STEP, paths=("a", "b")), "step conflicted on a, b: it is tried again from what is there now"),
+    (StepFailed(**STEP, code="turns", reason="too many"), "step failed, and is tried again: turns: too many"),
+    (StepCanceled(**STEP), "step canceled"),
+    (GatePassed(**STEP, verdict=Verdict(passed=True, summary="good")), "gate passed: good"),
+    (
+        GateFailed(**STEP, round=1, verdict=Verdict(passed=False, summary="no", findings=FINDINGS), rework=("code",)),
+        "gate failed in round 1 with 1 finding, back to code: no",
+    ),
+    (GateWaived(step="s", key="code", by="ann"), "gate waived by ann"),
+    (
+        GateReopened(step="s", key="code", by="ann", comment="again", rework=("code",)),
+        "gate opened again by ann, back to code: again",
+    ),
+    (TimerSet(timer="tmr_1", at=LATER, purpose="watch"), "timer set for 14:13:20Z (watch)"),
+    (RunCancelRequested(by="ann", reason="enough"), "cancel asked for by ann: enough"),
+    (RunCanceled(by=""), "run canceled by nobody named"),
+    (RunSucceeded(summary="all good"), "run succeeded: all good"),
+    (RunFailed(code="turns", reason="too many", step="code"), "run failed at code: turns: too many"),
+    (RunTurnFailed(message="7", error="KeyError"), "a turn of the run failed inside the engine: KeyError"),
+    (
+        AgentRequested(
+            step="stp_1", key="code", role="coder", attempt=1, brief="b", definition="d", model="opus", tools={}
+        ),
+        "agent wanted: coder for code (model opus)",
+    ),
+    (ModelRequested(turn=3, takes=(FromCall(call="c"),), attempt=2), "model asked, turn 3, try 2, with 1 result"),
+    (ModelTakenOver(turn=3, epoch=2), "model call of turn 3 taken over (epoch 2)"),
+    (ModelReissued(turn=3, epoch=2), "model call of turn 3 was lost and is issued again (epoch 2)"),
+    (
+        ModelResponded(
+            turn=3,
+            epoch=1,
+            content=(Text("I read."), ToolUse("t", "read_file", msgspec.Raw(b'{"path":"a.py"}'), "c")),
+            stop="tool_use",
+            model="m",
+            usage=USED,
+        ),
+        'model answered: "I read.", then read_file(path="a.py") (1.2k in, 34 out, $0.0042)',
+    ),
+    (
+        ModelFailed(turn=3, epoch=1, code="overloaded", reason="529", retry_at=LATER),
+        "model call of turn 3 failed, tried again at 14:13:20Z: overloaded: 529",
+    ),
+    (ModelRefused(turn=3, epoch=1, reason="old epoch"), "a late answer to turn 3 changes nothing: old epoch"),
+    (
+        AgentChecking(round=1, checks=(Check("c", ("python3", "-m", "unittest")),)),
+        "checking, round 1: python3 -m unittest",
+    ),
+    (AgentReissued(), "the agent's start was lost and is issued again"),
+    (AgentCancelRequested(by="ann"), "agent told to stop by ann"),
+    (AgentSucceeded(summary="done", turns=1), "agent done after 1 turn: done"),
+    (AgentFailed(code="turns", reason="too many"), "agent failed: turns: too many"),
+    (AgentCanceled(by="run"), "agent canceled by run"),
+    (AgentTurnFailed(message="7", error="KeyError"), "a turn of the agent failed inside the engine: KeyError"),
+    (
+        ToolRequested(
+            tool="write_file",
+            arguments=msgspec.Raw(b'{"path":"a.py","content":"' + b"x\\n" * 600 + b'","n":2}'),
+            effect="idempotent",
+            owner="agent-coder",
+            approval=True,
+        ),
+        'tool asked: write_file(path="a.py", content=1.2 KiB, n=2), needs approval',
+    ),
+    (
+        ApprovalRequested(
+            approval="apr_1",
+            kind="tool_call",
+            tool="publish",
+            arguments=msgspec.Raw(b'{"to":"world"}'),
+            digest="d",
+            allowed=("approve", "reject"),
+            risk="it goes out",
+        ),
+        'approval wanted: publish(to="world") (it goes out, apr_1)',
+    ),
+    (ApprovalDecided(approval="apr_1", decision="reject", by="ann", comment="no"), "rejected by ann: no"),
+    (ApprovalExpired(approval="apr_1"), "approval expired: nobody decided in time"),
+    (ToolStarted(epoch=1), "tool started"),
+    (ToolReissued(epoch=2), "tool call was lost and is issued again (epoch 2)"),
+    (ToolCompleted(epoch=1, text="wrote it\n", duration_ms=12), "tool done: wrote it (12 ms)"),
+    (ToolFailed(epoch=1, code="not_found", reason="no such file"), "tool failed: not_found: no such file"),
+    (ToolCanceled(by="ann"), "tool canceled by ann"),
+    (ToolOutcomeUnknown(epoch=1), "tool cut off in the middle: nobody knows whether it happened"),
+    (ToolRefused(epoch=1, reason="after the end"), "a late outcome of the tool changes nothing: after the end"),
+    (ToolTurnFailed(message="7", error="KeyError"), "a turn of the call failed inside the engine: KeyError"),
+    (KeyClaimed(digest="d", makes="run_1"), "idempotency key claimed for run_1"),
+    (KeyAnswered(status=202, body=msgspec.Raw(b"{}")), "idempotency key answered with 202"),
+]
+
+
+def test_the_table_below_has_every_type() -> None:
+    assert {type_of(fact) for fact, _ in SAID} == TYPES
+
+
+@pytest.mark.parametrize(("fact", "said"), SAID, ids=[type_of(fact) for fact, _ in SAID])
+def test_a_fact_is_said_in_words(fact: Fact, said: str) -> None:
+    assert words(fact).text == said
+
+
+@pytest.mark.parametrize("fact", [fact for fact, _ in SAID], ids=[type_of(fact) for fact, _ in SAID])
+def test_fmt_writes_one_line_for_a_body(fact: Fact) -> None:
+    line = readable(encode(fact)).decode()
+    assert line.endswith(words(fact).text + "\n")
+    assert line.startswith(type_of(fact).rpartition(".")[0])
+    assert line.count("\n") == 1
+
+
+def test_fmt_shows_the_sequence_of_an_envelope() -> None:
+    body = b'{"specversion":"1.0","seq":41,"type":"run.started.v1","data":{"type":"run.started.v1"}}'
+    assert readable(body) == b"#41 run.started        run started\n"
+
+
+@pytest.mark.parametrize(
+    "body", [b"hello\n", b"{broken\n", b'{"type":"run.started.v9"}\n', b'{"turn":1,"text":"hi"}\n', b"\n", b"[1]"]
+)
+def test_fmt_passes_on_what_it_does_not_know(body: bytes) -> None:
+    assert readable(body) == body
+
+
+def test_fmt_says_what_is_wrong_with_a_broken_fact() -> None:
+    assert readable(b'{"type":"tool.started.v1"}').startswith(b"tool.started.v1: broken fact")
+
+
+def test_fmt_filters_line_by_line() -> None:
+    sink = io.BytesIO()
+    assert run(io.BytesIO(b'{"type":"run.started.v1"}\nplain\n'), sink) == 0
+    assert sink.getvalue() == b"run.started        run started\nplain\n"
+
+
+def test_nothing_that_moves_a_cursor_gets_through() -> None:
+    evil = "\x1b[2J\x07\u202eabc\r\nnext\x9b31m"
+    fact = ToolCompleted(epoch=1, text=evil)
+    assert words(fact).text == "tool done: [2Jabc next31m (0 ms)"
