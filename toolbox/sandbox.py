@@ -4,12 +4,14 @@ The strongest tier that works here is chosen by trying it: sandlock, bubblewrap,
 """
 
 from collections.abc import Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Protocol
 
+from toolbox.jail.folder import in_thread, sweep
 from toolbox.jail.jail import Jail
 from toolbox.jail.ran import Ran
-from toolbox.jail.trial import trials
+from toolbox.jail.trial import SEARCH, trials
 
 __all__ = ["Ran", "Sandbox", "describe", "probe", "trials"]
 
@@ -41,10 +43,15 @@ class Sandbox(Protocol):
 
 
 async def probe() -> Sandbox | None:
-    """Return the strongest sandbox that really holds on this host; None: commands must be refused here."""
-    async for trial in trials():
-        if trial.sandbox is not None:
-            return trial.sandbox
+    """Return the strongest sandbox that really holds on this host; None: commands must be refused here.
+
+    Folders that killed workers have left are swept away first.
+    """
+    await in_thread(sweep)
+    async with aclosing(trials()) as found:
+        async for trial in found:
+            if trial.sandbox is not None:
+                return trial.sandbox
     return None
 
 
@@ -58,4 +65,5 @@ def describe(sandbox: Sandbox | None) -> str:
         return f"sandbox: {sandbox.tier}"
     network = "own network with loopback" if sandbox.isolated else "no network, not even loopback"
     user = f"user {sandbox.uid}" if sandbox.uid is not None else "this user, without capabilities"
-    return f"sandbox: {sandbox.tier}; {network}; {user}; python3 from {sandbox.search.partition(':')[0]}"
+    python = "the system" if sandbox.search == SEARCH else "this installation"
+    return f"sandbox: {sandbox.tier}; {network}; {user}; python3 of {python}"

@@ -3,20 +3,18 @@
 What a command leaves is hostile until it is read: nothing is followed out of the folder, only plain files are taken.
 """
 
-import asyncio
 import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from toolbox.errors import ToolError
 from toolbox.ignore import IGNORE_FILE, ignored
-from toolbox.jail.place import discard
-from toolbox.tree import FILE_BYTES_MAX, PATHS_MAX, Branch, Edit, check_path
+from toolbox.jail.folder import in_thread, own_folder
+from toolbox.tree import FILE_BYTES_MAX, PATHS_MAX, Branch, Edit, File, check_path
 
 SCRATCH_BYTES_MAX: Final = 64 * 1024 * 1024
 DEPTH_MAX: Final = 64
@@ -24,21 +22,14 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _KINDS: Final = {stat.S_IFLNK: "a symbolic link", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
 
-T = TypeVar("T")
-
 
 @asynccontextmanager
 async def scratch(branch: Branch, root: Path | None = None) -> AsyncGenerator[Path]:
     """Hand out a folder with the branch's files in it, below `root` (by default the system's place for temporary files)."""
-    files = {path: (await branch.read(path), branch.entry(path)) for path in branch.paths()}
-    folder = Path(tempfile.mkdtemp(prefix="callboard-scratch-", dir=root))
-    try:
-        await _in_thread(
-            lambda: _fill(folder, {path: (data, at.mode if at else 0o644) for path, (data, at) in files.items()})
-        )
+    files = [(path, await branch.read(path), branch.entry(path)) for path in branch.paths()]
+    async with own_folder(root) as folder:
+        await in_thread(lambda: _fill(folder, files))
         yield folder
-    finally:
-        await _in_thread(lambda: discard(folder))
 
 
 async def collect(folder: Path, branch: Branch) -> None:
@@ -47,25 +38,15 @@ async def collect(folder: Path, branch: Branch) -> None:
     Raises ToolError `not_a_file`, `unreadable`, `too_large`, `too_many_paths`, `too_deep`, `bad_ignore_file`, and those of
     `Branch.apply`.
     """
-    await branch.apply(await _in_thread(lambda: _edits(folder, branch)))
+    await branch.apply(await in_thread(lambda: _edits(folder, branch)))
 
 
-async def _in_thread(work: Callable[[], T]) -> T:
-    """Run this in a thread, and be cancelled only when it is done: nobody else may use the folder before."""
-    running = asyncio.ensure_future(asyncio.to_thread(work))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait([running])
-        raise
-
-
-def _fill(folder: Path, files: dict[str, tuple[bytes, int]]) -> None:
-    for path, (data, mode) in files.items():
+def _fill(folder: Path, files: list[tuple[str, bytes, File | None]]) -> None:
+    for path, data, file in files:
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
-        target.chmod(mode)
+        target.chmod(file.mode if file else 0o644)
 
 
 def _edits(folder: Path, branch: Branch) -> dict[str, Edit | None]:

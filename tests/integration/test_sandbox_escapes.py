@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from tests.integration.sandboxes import NOBODY, RUNGS, a_folder, alive, jail_of, run, shown
+from toolbox.jail.folder import sweep
 from toolbox.jail.jail import ROOT, Jail
 from toolbox.jail.place import discard, hand_over
 
@@ -272,32 +273,35 @@ async def test_a_file_grows_to_its_limit_only(jail: Jail, folder: Path) -> None:
 
 async def test_a_disk_full_of_small_files_is_stopped(jail: Jail, folder: Path) -> None:
     code = "import os\nn = 0\nwhile True:\n  open(f'f{n}', 'w').close(); n += 1"
-    ran = await run(jail, folder, "python3", "-c", code)
+    ran = await run(msgspec.structs.replace(jail, files_max=500), folder, "python3", "-c", code)
     assert ran.killed == "disk"
 
 
 async def test_when_the_worker_is_killed_its_commands_end(jail: Jail, folder: Path) -> None:
     mark = f"mark{folder.name}"
     worker = f"""
-import asyncio, msgspec, sys
+import asyncio, sys
 from pathlib import Path
-sys.path.insert(0, {str(ROOT)!r})
+sys.path[:] = {[str(ROOT), *sys.path]!r}
 from toolbox.jail.jail import Jail
+import msgspec
 jail = msgspec.json.decode(sys.argv[1], type=Jail)
 command = ("python3", "-c", "import os, time; os.fork() or os.setsid(); open('up', 'w'); time.sleep(600)", {mark!r})
 asyncio.run(jail.run(command, folder=Path(sys.argv[2]), seconds_max=600, memory_bytes_max=1 << 29, processes_max=16,
                      output_bytes_max=1000, env={{}}))
 """
-    with subprocess.Popen([sys.executable, "-c", worker, msgspec.json.encode(jail), folder]) as process:
-        await shown(folder / "up")
-        assert alive(mark)
-        process.send_signal(signal.SIGKILL)
-    async with asyncio.timeout(8):
-        while alive(mark):  # noqa: ASYNC110 - they end on their own, and tell nobody
-            await asyncio.sleep(0.02)
-    for left in Path(tempfile.gettempdir()).glob("callboard-temp-*"):
-        if left.stat().st_uid == (jail.uid if jail.uid is not None else os.geteuid()):
-            discard(left)
+    with a_folder() as temporary:
+        temporary.chmod(0o711)
+        command = [sys.executable, "-c", worker, msgspec.json.encode(jail), folder]
+        with subprocess.Popen(command, env={"TMPDIR": str(temporary)}) as process:
+            await shown(folder / "up")
+            assert alive(mark)
+            process.send_signal(signal.SIGKILL)
+        async with asyncio.timeout(8):
+            while alive(mark):  # noqa: ASYNC110 - they end on their own, and tell nobody
+                await asyncio.sleep(0.02)
+        sweep(temporary, settled_seconds=0)
+        assert not list(temporary.iterdir())
 
 
 def test_roots_commands_belong_to_nobody(jail: Jail) -> None:

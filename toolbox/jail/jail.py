@@ -5,10 +5,9 @@ import contextlib
 import json
 import os
 import sys
-import tempfile
 import time
 from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +15,9 @@ import msgspec
 
 import toolbox
 from toolbox.errors import ToolError
+from toolbox.jail.folder import in_thread, own_folder
 from toolbox.jail.output import FLOOD_BYTES, Clipped, drain
-from toolbox.jail.place import discard, hand_over, reachable
+from toolbox.jail.place import hand_over, reachable
 from toolbox.jail.ran import Ran
 from toolbox.jail.spec import Spec, encode
 
@@ -38,6 +38,8 @@ class Jail(msgspec.Struct, frozen=True, kw_only=True):
     readable: tuple[str, ...]
     search: str
     library: str = ""
+    disk_bytes_max: int = DISK_BYTES_MAX
+    files_max: int = FILES_MAX
 
     async def run(
         self,
@@ -58,13 +60,13 @@ class Jail(msgspec.Struct, frozen=True, kw_only=True):
             raise ToolError(
                 "sandbox_failed", f"{folder}: every folder above it must let the user {self.uid} pass (o+x)"
             )
-        with _temporary(self.uid) as temp:
-            if self.uid is not None:
-                await asyncio.to_thread(hand_over, folder, self.uid)
+        async with own_folder() as temp:  # for HOME and TMPDIR: what falls into it is no work of the command
+            if (uid := self.uid) is not None:
+                await in_thread(lambda: (hand_over(folder, uid), hand_over(temp, uid)))
             spec = Spec(
                 tier=self.tier,
                 argv=list(argv),
-                folder=str(folder),
+                folder=os.path.realpath(folder),  # noqa: ASYNC240 - two or three lstat
                 temp=str(temp),
                 env=self._environment(temp) | dict(env),
                 readable=list(self.readable),
@@ -74,8 +76,8 @@ class Jail(msgspec.Struct, frozen=True, kw_only=True):
                 worker=os.getpid(),
                 memory_bytes_max=memory_bytes_max,
                 processes_max=processes_max,
-                disk_bytes_max=DISK_BYTES_MAX,
-                files_max=FILES_MAX,
+                disk_bytes_max=self.disk_bytes_max,
+                files_max=self.files_max,
             )
             return await _launch(spec, Clipped(output_bytes_max), seconds_max)
 
@@ -92,18 +94,6 @@ class Jail(msgspec.Struct, frozen=True, kw_only=True):
             "PYTHONUNBUFFERED": "1",  # or what it prints comes behind what its children print
             "GIT_CONFIG_NOSYSTEM": "1",
         }
-
-
-@contextlib.contextmanager
-def _temporary(uid: int | None) -> Generator[Path]:
-    """A folder for HOME and TMPDIR: what falls into it is no work of the command."""
-    folder = Path(tempfile.mkdtemp(prefix="callboard-temp-"))
-    try:
-        if uid is not None:
-            hand_over(folder, uid)
-        yield folder
-    finally:
-        discard(folder)
 
 
 async def _launch(spec: Spec, output: Clipped, seconds_max: float) -> Ran:

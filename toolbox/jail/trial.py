@@ -6,9 +6,8 @@ import platform
 import shutil
 import socket
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -17,8 +16,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from toolbox.errors import ToolError
+from toolbox.jail.folder import own_folder
 from toolbox.jail.jail import Jail
-from toolbox.jail.place import discard, hand_over, reachable
+from toolbox.jail.place import hand_over, reachable
 
 NOBODY: Final = 65534
 SYSTEM: Final = (
@@ -67,11 +67,11 @@ class Trial(msgspec.Struct, frozen=True):
     why: str = ""
 
 
-async def trials() -> AsyncIterator[Trial]:
+async def trials() -> AsyncGenerator[Trial]:
     """Try the ladder from its top; each rung is run only when its trial is asked for."""
     if platform.system() != "Linux":
         return
-    with _bait() as bait:
+    async with _bait() as bait:
         for tier, isolated in LADDER:
             yield await _try(tier, bait, isolated=isolated)
 
@@ -122,10 +122,9 @@ print(json.dumps({
 """
 
 
-@contextmanager
-def _bait() -> Generator[_Bait]:
-    folder = Path(tempfile.mkdtemp(prefix="callboard-bait-"))
-    try:
+@asynccontextmanager
+async def _bait() -> AsyncGenerator[_Bait]:
+    async with own_folder() as folder:
         folder.chmod(0o755)
         secret, path = folder / "secret", folder / "socket"
         secret.write_text("bait", encoding="ascii")
@@ -136,8 +135,6 @@ def _bait() -> Generator[_Bait]:
             if os.geteuid() == 0:
                 hand_over(folder, NOBODY)
             yield _Bait(secret, host.getsockname()[1], path)
-    finally:
-        discard(folder)
 
 
 async def _try(tier: str, bait: _Bait, *, isolated: bool) -> Trial:
@@ -173,8 +170,7 @@ def _homes() -> list[_Home]:
 
 async def _holds(jail: Jail, bait: _Bait) -> str:
     """Return what is wrong with a candidate; nothing if it holds and is of use."""
-    folder = Path(tempfile.mkdtemp(prefix="callboard-trial-"))
-    try:
+    async with own_folder() as folder:
         ran = await jail.run(
             ("python3", "-I", "-c", _ATTACK, str(bait.secret), str(bait.port), str(bait.path), str(os.getpid())),
             folder=folder,
@@ -184,8 +180,6 @@ async def _holds(jail: Jail, bait: _Bait) -> str:
             output_bytes_max=4096,
             env={},
         )
-    finally:
-        discard(folder)
     return _verdict(ran.output, isolated=jail.isolated)
 
 
