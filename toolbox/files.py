@@ -8,7 +8,6 @@ from toolbox.errors import ToolError
 from toolbox.globs import matches
 from toolbox.paths import check_path
 from toolbox.tool import OUTPUT_BYTES_MAX, Context, Output, tool
-from toolbox.tree import PATHS_MAX
 
 LINES_MAX: Final = 2000
 HITS_MAX: Final = 200
@@ -90,7 +89,7 @@ async def list_files(ctx: Context, glob: Glob = "**") -> Output:
     found = [path for path in ctx.files.paths() if matches(path, glob)]
     sizes = {path: entry.size for path in found if (entry := ctx.files.entry(path))}
     lines = [f"{path}\t{size}" for path, size in sizes.items()]
-    return Output("\n".join(lines) or f"no file fits {glob!r}", data={"paths": found[:PATHS_MAX]})
+    return Output("\n".join(lines) or f"no file fits {glob!r}", data={"count": len(found)})
 
 
 @tool(effect="read")

@@ -89,7 +89,7 @@ def _ignore_file(top: int) -> str:
 def _within(opened: int, prefix: str, left_out: Callable[[str], bool]) -> Iterator[tuple[str, Edit]]:
     """Yield the files of an opened folder, then those of the folders in it, by descriptors only."""
     if prefix.count("/") > DEPTH_MAX:
-        raise ToolError("too_deep", f"{prefix[:80]}...: more than {DEPTH_MAX} folders in each other")
+        raise ToolError("too_deep", f"{prefix[:80]!r}...: more than {DEPTH_MAX} folders in each other")
     with os.scandir(opened) as entries:
         names = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
     for name, is_folder in names:
@@ -131,4 +131,4 @@ def _open(name: str | Path, path: str, *, flags: int, within: int | None = None)
     try:
         return os.open(name, flags, dir_fd=within)
     except PermissionError:
-        raise ToolError("unreadable", f"{path}: its mode does not let its owner read it; chmod it first") from None
+        raise ToolError("unreadable", f"{path!r}: its mode does not let its owner read it; chmod it first") from None

@@ -69,7 +69,7 @@ async def _run(ctx: Context, argv: list[str], seconds: int, *, keep: bool) -> Ou
 
 
 def _told(ran: Ran, seconds: int) -> str:
-    output = ran.output.decode("utf-8", "replace")
+    output = ran.output.decode("utf-8", "replace").replace("\0", "\ufffd")
     ended = f"exit code {ran.exit_code}"
     if ran.timed_out:
         ended = f"timed out after {seconds} s"

@@ -39,7 +39,9 @@ class Output(msgspec.Struct, frozen=True):
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What a call may touch. `check_plan` returns what is wrong with a plan's steps; `scratch_root` is where commands work."""
+    """What a call may touch. `check_plan` returns what is wrong with a plan's steps; `scratch_root` is where commands work:
+    a folder that other users can reach, by default the system's for temporary files.
+    """
 
     files: Branch
     sandbox: Sandbox | None = None
@@ -168,7 +170,7 @@ def _decode(tool: Tool, arguments: bytes) -> msgspec.Struct:
 
 def _fit(answer: str | Output) -> Output:
     output = Output(answer) if isinstance(answer, str) else answer
-    encoded = output.text.encode("utf-8", "replace")
+    encoded = output.text.replace("\0", "\ufffd").encode("utf-8", "replace")  # a NUL is no text to Postgres
     if len(encoded) > OUTPUT_BYTES_MAX:
         kept = encoded[:OUTPUT_BYTES_MAX].decode("utf-8", "ignore")
         text = f"{kept}\n[cut here: {len(encoded) - len(kept.encode())} of {len(encoded)} bytes are left out]"

@@ -87,6 +87,11 @@ async def test_long_output_keeps_its_end(sandbox: Sandbox) -> None:
     assert "[cut here" not in output.text
 
 
+async def test_output_that_is_no_text_is_made_one(sandbox: Sandbox) -> None:
+    output = await shell(sandbox, await a_branch(), "printf 'a\\000b\\377c'")
+    assert output.text == "exit code 0\na\ufffdb\ufffdc"
+
+
 async def test_a_write_outside_the_steps_paths_keeps_nothing(sandbox: Sandbox) -> None:
     branch = await a_branch(writes=("src/",))
     with pytest.raises(ToolError, match="may write only src/") as failure:

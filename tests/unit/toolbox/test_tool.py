@@ -166,6 +166,10 @@ async def test_long_text_is_cut_with_a_mark(letter: str) -> None:
     assert mark == (f"[cut here: {whole - len(shown.encode())} of {whole} bytes are left out]")
 
 
+async def test_text_holds_nothing_that_can_not_be_stored() -> None:
+    assert (await use(babble, await a_branch(), text="a\0b", times=1)).text == "a\ufffdb"
+
+
 async def test_text_at_the_limit_is_whole() -> None:
     assert (await use(babble, await a_branch(), text="a", times=OUTPUT_BYTES_MAX)).text == "a" * OUTPUT_BYTES_MAX
 
