@@ -53,16 +53,16 @@ ARTIFACTS: Final = Table(
     key=("workspace", "run", "name", "version"),
     ddl="""
     CREATE TABLE artifacts (
-        workspace  text NOT NULL,
-        run        text NOT NULL,
-        name       text NOT NULL,
+        workspace  text COLLATE "C" NOT NULL,
+        run        text COLLATE "C" NOT NULL,
+        name       text COLLATE "C" NOT NULL,
         version    integer NOT NULL,
-        id         text NOT NULL,
+        id         text COLLATE "C" NOT NULL,
         media_type text NOT NULL,
         sha        text NOT NULL,
         size       bigint NOT NULL,
         title      text NOT NULL,
-        step       text NOT NULL,
+        step       text COLLATE "C" NOT NULL,
         attempt    integer NOT NULL,
         created_at bigint NOT NULL,
         seq        bigint NOT NULL,
@@ -79,13 +79,13 @@ FILES: Final = Table(
     key=("workspace", "run", "path"),
     ddl="""
     CREATE TABLE files (
-        workspace text NOT NULL,
-        run       text NOT NULL,
-        path      text NOT NULL,
+        workspace text COLLATE "C" NOT NULL,
+        run       text COLLATE "C" NOT NULL,
+        path      text COLLATE "C" NOT NULL,
         sha       text NOT NULL,
         mode      integer NOT NULL,
         size      bigint NOT NULL,
-        step      text NOT NULL,
+        step      text COLLATE "C" NOT NULL,
         seq       bigint NOT NULL,
         PRIMARY KEY (workspace, run, path)
     );

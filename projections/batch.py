@@ -30,6 +30,25 @@ class Group:
         return list(zip(*self.args.values(), strict=True))
 
 
+class Touched:
+    """Which group was the last to touch the rows of a scope: each row, all of them at once, and any of them."""
+
+    def __init__(self) -> None:
+        self.rows: dict[Any, int] = {}
+        self.whole = -1
+        self.any = -1
+
+    def floor(self, row: Any) -> int:
+        """Return the last group that a statement on `row` must come after; None is any row."""
+        return self.any if row is None else max(self.whole, self.rows.get(row, -1))
+
+    def by(self, group: int, row: Any) -> None:
+        if row is None:
+            self.whole = group
+        self.rows[row] = group
+        self.any = max(self.any, group)
+
+
 class Batch:
     """Takes statements in the order of the log. `groups` are to be run one after the other, and after them `settling`."""
 
@@ -37,29 +56,30 @@ class Batch:
         self.groups: list[Group] = []
         self.settling: dict[Sql, Group] = {}
         self._places: dict[Sql | Copy, list[int]] = {}
-        self._row_last: dict[tuple[Scope, Any], int] = {}
-        self._scope_last: dict[Scope, int] = {}
+        self._touched: dict[Scope, Touched] = {}
 
     def add(self, statement: Statement) -> None:
         """Put a statement into the first group of its SQL that comes after all that touched its row, else into a new one."""
-        sql, name = statement.sql, (statement.scope, statement.row)
+        sql = statement.sql
         if isinstance(sql, Copy):
-            self.groups[self._place(sql, -1)].args[name] = statement.args
+            self.groups[self._place(sql, -1)].args[statement.row] = statement.args
         elif sql.settles:
-            self.settling.setdefault(sql, Group(sql)).args[name] = statement.args
+            self.settling.setdefault(sql, Group(sql)).args[statement.scope, statement.row] = statement.args
         else:
-            self._put(sql, name, statement.args)
+            self._put(sql, statement)
 
-    def _put(self, sql: Sql, name: tuple[Scope, Any], args: Args) -> None:
-        floor = self._floor(*name)
-        last = self.groups[floor] if floor >= 0 else None
-        if sql.merge and last and last.sql is sql and name in last.args:
-            last.args[name] = sql.merge(last.args[name], args)
+    def _put(self, sql: Sql, statement: Statement) -> None:
+        name = (statement.scope, statement.row)
+        touched = self._touched.get(statement.scope)
+        if touched is None:
+            touched = self._touched[statement.scope] = Touched()
+        floor = touched.floor(statement.row)
+        if sql.merge and floor >= 0 and self.groups[floor].sql is sql and (before := self.groups[floor].args.get(name)):
+            self.groups[floor].args[name] = sql.merge(before, statement.args)
             return
         at = self._place(sql, floor)
-        self.groups[at].args[name] = args
-        self._row_last[name] = at
-        self._scope_last[name[0]] = max(at, self._scope_last.get(name[0], -1))
+        self.groups[at].args[name] = statement.args
+        touched.by(at, statement.row)
 
     def _place(self, sql: Sql | Copy, floor: int) -> int:
         places = self._places.setdefault(sql, [])
@@ -68,12 +88,6 @@ class Batch:
             places.append(len(self.groups))
             self.groups.append(Group(sql))
         return places[behind]
-
-    def _floor(self, scope: Scope, row: Any) -> int:
-        """Return the last group that touches the row, as that row or with its whole scope."""
-        if row is None:
-            return self._scope_last.get(scope, -1)
-        return max(self._row_last.get((scope, None), -1), self._row_last.get((scope, row), -1))
 
 
 class Fold(msgspec.Struct, frozen=True):

@@ -54,12 +54,12 @@ CALLS: Final = Table(
     key=("workspace", "run", "id"),
     ddl="""
     CREATE TABLE calls (
-        workspace    text NOT NULL,
-        run          text NOT NULL,
-        id           text NOT NULL,
+        workspace    text COLLATE "C" NOT NULL,
+        run          text COLLATE "C" NOT NULL,
+        id           text COLLATE "C" NOT NULL,
         seq          bigint NOT NULL,
-        attempt      text NOT NULL,
-        step         text NOT NULL,
+        attempt      text COLLATE "C" NOT NULL,
+        step         text COLLATE "C" NOT NULL,
         role         text NOT NULL,
         tool         text NOT NULL,
         kind         text NOT NULL,

@@ -12,6 +12,7 @@ T = TypeVar("T")
 LIMIT_MAX: Final = 500
 LIMIT_DEFAULT: Final = 50
 SEQ_MAX: Final = 2**63 - 1
+DIGITS_MAX: Final = len(str(SEQ_MAX))
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
@@ -32,14 +33,13 @@ def place(text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        seq = urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+        letters = urlsafe_b64decode(text + "=" * (-len(text) % 4)).removeprefix(b"s")
+        seq = int(letters) if letters.isdigit() and len(letters) <= DIGITS_MAX else -1
     except (NotBase64, ValueError):
-        seq = ""
-    if not (
-        seq[:1] == "s" and seq[1:].isascii() and seq[1:].isdigit() and int(seq[1:20]) <= SEQ_MAX and len(seq) <= 20
-    ):
+        seq = -1
+    if not 0 <= seq <= SEQ_MAX or cursor(seq) != text:
         raise InvalidQuery("after", f"{text[:80]!r} is no cursor; pass a next_cursor as you got it")
-    return int(seq[1:])
+    return seq
 
 
 def check_limit(limit: int) -> int:

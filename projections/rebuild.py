@@ -1,6 +1,7 @@
 """A rebuild: the whole log folded anew beside the old tables, then put in their place in one transaction."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from events.envelope import Record
@@ -9,7 +10,7 @@ from events.subjects import EVERY_FACT
 from projections import position as positions
 from projections.ahead import Ahead, portions
 from projections.batch import Group, fold_of
-from projections.errors import DatabaseUnreachable, RebuildUnderway
+from projections.errors import DatabaseUnreachable, ProjectionError, RebuildUnderway
 from projections.growth import Growth
 from projections.install import create, register
 from projections.migrations import try_lock
@@ -23,10 +24,8 @@ SCHEMA: Final = "callboard_rebuild"
 REBUILDING: Final = 0x63620003
 SWAPS_MAX: Final = 5
 
-_PREPARE: Final = """
-DROP SCHEMA IF EXISTS callboard_rebuild CASCADE;
-CREATE SCHEMA callboard_rebuild;
-"""
+_DISCARD: Final = "DROP SCHEMA IF EXISTS callboard_rebuild CASCADE;"
+_PREPARE: Final = _DISCARD + "CREATE SCHEMA callboard_rebuild;"
 _SWAP: Final = """
 DO $$
 DECLARE name text;
@@ -38,7 +37,6 @@ BEGIN
         EXECUTE format('ALTER TABLE callboard_rebuild.%I SET SCHEMA callboard', name);
     END LOOP;
 END $$;
-DROP SCHEMA callboard_rebuild;
 """
 
 Progress = Callable[[int], None]
@@ -53,7 +51,11 @@ async def rebuild(store: Store, log: Log, *, progress: Progress = lambda _: None
     async with store.session(SCHEMA) as session:
         if not await try_lock(session, REBUILDING):
             raise RebuildUnderway
-        return (await _Rebuild(session, log, store.projections).run(progress)).seq
+        try:
+            return (await _Rebuild(session, log, store.projections).run(progress)).seq
+        finally:
+            with suppress(ProjectionError):
+                await session.script(_DISCARD)
 
 
 class _Rebuild:

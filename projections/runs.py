@@ -85,8 +85,8 @@ RUNS: Final = Table(
     key=("workspace", "id"),
     ddl="""
     CREATE TABLE runs (
-        workspace   text NOT NULL,
-        id          text NOT NULL,
+        workspace   text COLLATE "C" NOT NULL,
+        id          text COLLATE "C" NOT NULL,
         seq         bigint NOT NULL,
         goal        text NOT NULL,
         blueprint   text NOT NULL,

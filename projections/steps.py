@@ -85,10 +85,10 @@ STEPS: Final = Table(
     key=("workspace", "run", "key"),
     ddl="""
     CREATE TABLE steps (
-        workspace  text NOT NULL,
-        run        text NOT NULL,
-        key        text NOT NULL,
-        id         text NOT NULL DEFAULT '',
+        workspace  text COLLATE "C" NOT NULL,
+        run        text COLLATE "C" NOT NULL,
+        key        text COLLATE "C" NOT NULL,
+        id         text COLLATE "C" NOT NULL DEFAULT '',
         position   integer NOT NULL,
         role       text NOT NULL,
         title      text NOT NULL,
@@ -98,7 +98,7 @@ STEPS: Final = Table(
         status     text NOT NULL,
         gate       text NOT NULL,
         attempt    integer NOT NULL DEFAULT 0,
-        actor      text NOT NULL DEFAULT '',
+        actor      text COLLATE "C" NOT NULL DEFAULT '',
         model      text NOT NULL DEFAULT '',
         started_at bigint,
         ended_at   bigint,
@@ -198,7 +198,7 @@ _SEND_BACK: Final = Sql(
     name="steps.send_back",
     text="""
     WITH RECURSIVE sent (workspace, run, key, seq, named) AS (
-        SELECT u.workspace, u.run, k.key, u.seq, true
+        SELECT u.workspace COLLATE "C", u.run COLLATE "C", k.key COLLATE "C", u.seq, true
         FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS u (workspace, run, keys, seq)
         CROSS JOIN LATERAL jsonb_array_elements_text(u.keys::jsonb) AS k (key)
         UNION

@@ -27,10 +27,10 @@ USAGE: Final = Table(
     key=("workspace", "run", "step", "model", "day"),
     ddl="""
     CREATE TABLE usage (
-        workspace          text NOT NULL,
-        run                text NOT NULL,
-        step               text NOT NULL,
-        model              text NOT NULL,
+        workspace          text COLLATE "C" NOT NULL,
+        run                text COLLATE "C" NOT NULL,
+        step               text COLLATE "C" NOT NULL,
+        model              text COLLATE "C" NOT NULL,
         day                date NOT NULL,
         turns              bigint NOT NULL,
         model_calls        bigint NOT NULL,

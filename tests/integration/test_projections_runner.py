@@ -280,3 +280,5 @@ async def test_a_rebuild_that_fails_leaves_the_rows_as_they_were(store: Store):
         await rebuild(store, log)
     assert await dump(store) == before
     assert await store.position() == len(history.records)
+    async with store.session() as session:
+        assert not await session.fetch("SELECT FROM pg_namespace WHERE nspname = 'callboard_rebuild'")
