@@ -13,12 +13,15 @@ from typing import Any
 import httpx2
 import msgspec
 
+from actors.cassette import Cassette
+from events.subjects import Address
 from gateway.gateway import Limits
 from gateway.serve import serve
 from gateway.settings import Settings
 from gateway.system import System, open_system
 from projections.runner import Runner
 from projections.store import Store, open_store
+from tests.history import History, entry
 
 PATIENCE = 30
 
@@ -60,6 +63,13 @@ class Doors:
         await self.end()
         await self.begin(port=httpx2.URL(self.url).port or 0)
 
+    async def tell(self, history: History) -> None:
+        """Append a told history to a log that may hold other things."""
+        lasts: dict[Address, int] = {}
+        for record in history.records:
+            expected = lasts.get(record.address, 0)
+            lasts[record.address] = await self.system.facts.append(entry(record), expected=expected)
+
     async def get(self, path: str, **more: Any) -> Any:
         """Return the JSON at a path, which must be there."""
         answer = await self.http.get(path, **more)
@@ -81,10 +91,11 @@ async def open_doors(
     limits: Limits | None = None,
     project: bool = True,
     settings: dict[str, Any] | None = None,
+    cassette: Cassette | None = None,
 ) -> AsyncGenerator[Doors]:
     """Open a gateway; without a database URL it has no read models, without `project` they stay as they are."""
     chosen = Settings(nats_url=nats_url, home=str(folder / "home"), port=0, **(settings or {}))
-    async with open_system(chosen, name="test") as system, _store(database_url) as store:
+    async with open_system(chosen, name="test", cassette=cassette) as system, _store(database_url) as store:
         doors = Doors(system, store, limits or Limits())
         projecting = asyncio.create_task(Runner(store, system.facts).run()) if store and project else None
         try:
@@ -93,9 +104,8 @@ async def open_doors(
         finally:
             await doors.end()
             await doors.http.aclose()
-            if projecting is not None:
-                projecting.cancel()
-                await asyncio.wait([projecting])
+            if projecting is not None and not projecting.cancel():
+                projecting.result()
 
 
 @asynccontextmanager
