@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from events.codec import TYPES
 from events.envelope import Record
 from projections.pages import LIMIT_DEFAULT, check_limit
 from projections.projection import Copy, Projection, Rows, Statement, Table, raw_json
@@ -87,8 +88,8 @@ async def timeline(
     types: Sequence[str] = (),
     limit: int = LIMIT_DEFAULT,
 ) -> list[TimelineRow]:
-    """Return facts in the order of the log: of a run or of all, of some types (`tool.completed`) or of any."""
-    wanted = [type_name.partition(".v")[0] for type_name in types] or None
+    """Return facts in the order of the log: of a run or of all, of some types (`tool.completed`, with `.v1` or without)."""
+    wanted = [each for each in TYPES if each in types or each.rpartition(".")[0] in types] if types else None
     if run is None:
         return await store.rows(TimelineRow, _OF_ALL, workspace, after, wanted, check_limit(limit))
     return await store.rows(TimelineRow, _OF_RUN, workspace, after, wanted, check_limit(limit), run)
@@ -100,7 +101,7 @@ async def event(store: Rows, workspace: str, seq: int) -> TimelineRow | None:
 
 
 _COLUMNS: Final = 'SELECT seq, workspace, run, step, call, "to", type, time, id, causation, body FROM timeline '
-_FILTER: Final = "($3::text[] IS NULL OR regexp_replace(type, '\\.v[0-9]+$', '') = ANY ($3))"
-_OF_ALL: Final = _COLUMNS + "WHERE workspace = $1 AND seq > $2 AND " + _FILTER + " ORDER BY seq LIMIT $4"
-_OF_RUN: Final = _COLUMNS + "WHERE workspace = $1 AND run = $5 AND seq > $2 AND " + _FILTER + " ORDER BY seq LIMIT $4"
+_PAGE: Final = "AND seq > $2 AND ($3::text[] IS NULL OR type = ANY ($3)) ORDER BY seq LIMIT $4"
+_OF_ALL: Final = _COLUMNS + "WHERE workspace = $1 " + _PAGE
+_OF_RUN: Final = _COLUMNS + "WHERE workspace = $1 AND run = $5 " + _PAGE
 _AT: Final = _COLUMNS + "WHERE workspace = $1 AND seq = $2"
