@@ -76,13 +76,13 @@ def reject(
 
 async def _list(at: Here, *, status: str | None, run: str | None, limit: int) -> None:
     from gateway import views
-    from gateway.view.entities import APPROVALS, Showing, approval_row
+    from gateway.view.entities import APPROVALS, approval_row
 
     async with at.client() as client:
         of = await find_run(client, run) if run else None
         found = await client.rows("/v1/approvals", limit=limit, status=status, run=of)
     approvals = [msgspec.json.decode(row, type=views.Approval) for row in found.rows]
-    showing = Showing(at.screen.out, at.screen.now_ms, at.screen.times)
+    showing = at.screen.showing()
     at.screen.many(
         found.rows,
         ids=[approval.id for approval in approvals],
@@ -96,18 +96,19 @@ async def _list(at: Here, *, status: str | None, run: str | None, limit: int) ->
 
 async def _show(at: Here, named: str) -> None:
     from gateway import views
-    from gateway.view.entities import Showing, approval_lines
+    from gateway.view.entities import approval_lines
 
     async with at.client() as client:
         raw = await client.raw(f"/v1/approvals/{await find_approval(client, named)}")
     approval = msgspec.json.decode(raw, type=views.Approval)
-    showing = Showing(at.screen.out, at.screen.now_ms, at.screen.times)
+    showing = at.screen.showing()
     at.screen.one(raw, id_=approval.id, lines=lambda: approval_lines(approval, showing))
 
 
 async def _decide(at: Here, named: str, *, decision: str, comment: str, edit: Path | None) -> None:
     from gateway import views
     from gateway.commands.asking import who
+    from gateway.view.words import DECIDED
 
     arguments = _arguments(edit) if edit else None
     async with at.client() as client:
@@ -123,7 +124,7 @@ async def _decide(at: Here, named: str, *, decision: str, comment: str, edit: Pa
         raw = bytes(await client.post(f"/v1/approvals/{id_}/decision", body, msgspec.Raw))
     made = msgspec.json.decode(raw, type=dict[str, Any])
     if at.screen.is_table:
-        at.screen.say(f"{id_}: {made.get('decision', decision)} by {made.get('by', '')}")
+        at.screen.say(f"{id_}: {DECIDED.get(str(made.get('decision')), decision)} by {made.get('by', '')}")
     else:
         at.screen.one(raw, id_=id_, lines=list)
 

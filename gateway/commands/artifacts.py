@@ -75,13 +75,13 @@ def pull(
 
 async def _list(at: Here, named: str | None, step: str | None, limit: int) -> None:
     from gateway import views
-    from gateway.view.entities import ARTIFACTS, Showing, artifact_row
+    from gateway.view.entities import ARTIFACTS, artifact_row
 
     async with at.client() as client:
         path = f"/v1/runs/{await find_run(client, named)}/artifacts" if named else "/v1/artifacts"
         found = await client.rows(path, limit=limit, step=step)
     artifacts = [msgspec.json.decode(row, type=views.Artifact) for row in found.rows]
-    showing = Showing(at.screen.out, at.screen.now_ms, at.screen.times)
+    showing = at.screen.showing()
     at.screen.many(
         found.rows,
         ids=[artifact.id for artifact in artifacts],
@@ -95,13 +95,13 @@ async def _list(at: Here, named: str | None, step: str | None, limit: int) -> No
 
 async def _get(at: Here, named: str) -> None:
     from gateway import views
-    from gateway.view.entities import Showing, artifact_row
+    from gateway.view.entities import artifact_row
     from gateway.view.table import fields
 
     async with at.client() as client:
         raw = await client.raw(f"/v1/artifacts/{await find_artifact(client, named)}")
     artifact = msgspec.json.decode(raw, type=views.Artifact)
-    showing = Showing(at.screen.out, at.screen.now_ms, at.screen.times)
+    showing = at.screen.showing()
     at.screen.one(raw, id_=artifact.id, lines=lambda: fields(list(artifact_row(artifact, showing).items())))
 
 

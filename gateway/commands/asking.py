@@ -12,6 +12,7 @@ from gateway.errors import Problem
 from gateway.view.board import Ask
 from gateway.view.paint import Line, Piece, line
 from gateway.view.text import clean, escape
+from gateway.view.words import DECIDED
 
 WIDTH: Final = 76
 LINES_MAX: Final = 60
@@ -44,7 +45,8 @@ async def send(client: Client, ask: Ask, decision: Decision) -> str:
         answer = await client.post(f"/v1/approvals/{ask.id}/decision", decision, dict[str, Any])
     except Problem as problem:
         return f"not taken: {problem.detail}"
-    return f"{answer.get('decision', decision.decision)} by {answer.get('by', decision.by)}"
+    made = str(answer.get("decision", decision.decision))
+    return f"{DECIDED.get(made, made)} by {answer.get('by', decision.by)}"
 
 
 def ask_lines(ask: Ask, screen: Screen) -> list[Line]:

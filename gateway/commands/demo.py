@@ -117,7 +117,7 @@ async def _play(
     written = unpack(await client.raw(f"/v1/runs/{run}/files.zip"), folder) if found.status == "succeeded" else []
     show_outcome(at.screen, found, model=settings.model)
     if not at.screen.quiet:
-        at.screen.say(*_after(folder, files=len(written), trace=str(accepted["trace_id"]), at=at, model=settings.model))
+        at.screen.say(*_after(folder, files=len(written), trace=str(accepted["trace_id"]), at=at))
     return of_run(found.status, found.error.code if found.error else "")
 
 
@@ -133,13 +133,13 @@ async def _unless(failed: asyncio.Future[None], watching: Coroutine[Any, Any, T]
         task.cancel()
 
 
-def _after(folder: Path, *, files: int, trace: str, at: Here, model: str) -> list[Line]:
+def _after(folder: Path, *, files: int, trace: str, at: Here) -> list[Line]:
     if not files:
-        return [line(), line(Piece(f"trace {trace}", "dim"))]
+        return [line(), line("   ", Piece(f"trace {trace}", "dim"))]
     tries = [
-        ("callboard up", "the same stack, to stay; then, in another terminal:"),
-        (f'callboard run "{GOAL}" --blueprint {BLUEPRINT}', "a run of your own"),
-        ("callboard demo --model anthropic", "the real thing; it needs ANTHROPIC_API_KEY"),
+        ("callboard up", "to stay"),
+        ('callboard run "Build a guest book" --blueprint software', "your own goal"),
+        ("callboard demo --model anthropic", "the real thing"),
     ]
     wide = max(len(command) for command, _ in tries)
     sign = at.screen.err.sign("done")
@@ -151,7 +151,6 @@ def _after(folder: Path, *, files: int, trace: str, at: Here, model: str) -> lis
         line("     ", Piece(f"cd {folder} && {START}", "bold")),
         line(),
         line("   ", Piece(f"trace {trace}", "dim")),
-        *([line("   ", Piece("tokens and cost are pretended by the script", "dim"))] if model == "scripted" else []),
         line(),
         line("   next:"),
         *(line("     ", f"{command:<{wide}}  ", Piece(said, "dim")) for command, said in tries),

@@ -63,8 +63,8 @@ class Watcher:
             raise TookTooLong from None
         finally:
             self._picture.clear()
-        if not self.screen.quiet and self.screen.output != "jsonl":
-            self.screen.say(*self.picture())
+            if self.board.seq and not self.screen.quiet and self.screen.output != "jsonl":
+                self.screen.say("", *self.picture(), "")
         return self.board
 
     def picture(self, *, columns: int = 0, rows: int = 0) -> list[tuple[Piece, ...]]:

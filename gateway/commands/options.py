@@ -8,6 +8,7 @@ import msgspec
 import typer
 
 from events.clock import SystemClock
+from events.ids import TOKEN
 from gateway.client import Client
 from gateway.commands.exits import NOT_FOUND, USAGE, Quit
 from gateway.commands.screen import Globals, Output, Screen
@@ -108,6 +109,8 @@ async def find_artifact(client: Client, text: str, *, run: str = "") -> str:
 
 
 async def _unique(client: Client, path: str, prefix: str, *, noun: str) -> str:
+    if not TOKEN.fullmatch(prefix):
+        raise Quit(USAGE, f"{prefix[:60]!r} is no id: it has letters other than a-z, 0-9, '_' and '-'")
     if len(prefix) >= ID_CHARS:
         return prefix
     if len(prefix) < 4 + PREFIX_CHARS_MIN:

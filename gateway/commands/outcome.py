@@ -9,7 +9,7 @@ from gateway.commands.exits import is_error
 from gateway.commands.screen import Screen
 from gateway.errors import Problem
 from gateway.view.board import Board
-from gateway.view.entities import Showing, result_lines
+from gateway.view.entities import result_lines
 from gateway.view.lines import iso
 
 
@@ -75,5 +75,5 @@ def show_outcome(screen: Screen, found: views.Result, *, model: str) -> None:
     if screen.quiet or screen.output == "id":
         return
     raw = msgspec.json.encode(found)
-    showing = Showing(screen.out, screen.now_ms, screen.times)
+    showing = screen.showing()
     screen.one(raw, id_=found.run_id, lines=lambda: result_lines(found, showing, model=model))

@@ -119,13 +119,13 @@ async def _list(
     limit: int,
 ) -> None:
     from gateway import views
-    from gateway.view.entities import RUNS, Showing, run_row
+    from gateway.view.entities import RUNS, run_row
 
     pairs = [label.replace("=", ":", 1) for label in labels]
     async with at.client() as client:
         found = await client.rows("/v1/runs", limit=limit, status=status, label=pairs, blueprint=blueprint, q=search)
     runs = [msgspec.json.decode(row, type=views.Run) for row in found.rows]
-    showing = Showing(at.screen.out, at.screen.now_ms, at.screen.times)
+    showing = at.screen.showing()
     at.screen.many(
         found.rows,
         ids=[run.id for run in runs],
@@ -139,18 +139,18 @@ async def _list(
 
 async def _get(at: Here, named: str) -> None:
     from gateway import views
-    from gateway.view.entities import Showing, run_lines
+    from gateway.view.entities import run_lines
 
     async with at.client() as client:
         raw = await client.raw(f"/v1/runs/{await find_run(client, named)}")
     run = msgspec.json.decode(raw, type=views.Run)
-    showing = Showing(at.screen.out, at.screen.now_ms, at.screen.times)
+    showing = at.screen.showing()
     at.screen.one(raw, id_=run.id, lines=lambda: run_lines(run, showing))
 
 
 async def _result(at: Here, named: str) -> int:
     from gateway import views
-    from gateway.view.entities import Showing, result_lines
+    from gateway.view.entities import result_lines
 
     async with at.client() as client:
         run = await find_run(client, named)
@@ -161,19 +161,19 @@ async def _result(at: Here, named: str) -> int:
             PENDING, f"{run} is {view.status.replace('_', ' ')}: no result yet", hint=f"callboard runs watch {run}"
         )
     found = msgspec.json.decode(raw, type=views.Result)
-    showing = Showing(at.screen.out, at.screen.now_ms, at.screen.times)
+    showing = at.screen.showing()
     at.screen.one(raw, id_=found.run_id, lines=lambda: result_lines(found, showing, model=view.model))
     return of_run(found.status, found.error.code if found.error else "")
 
 
 async def _steps(at: Here, named: str) -> None:
     from gateway import views
-    from gateway.view.entities import STEPS, Showing, step_row
+    from gateway.view.entities import STEPS, step_row
 
     async with at.client() as client:
         found = await client.rows(f"/v1/runs/{await find_run(client, named)}/steps")
     steps = [msgspec.json.decode(row, type=views.Step) for row in found.rows]
-    showing = Showing(at.screen.out, at.screen.now_ms, at.screen.times)
+    showing = at.screen.showing()
     at.screen.many(
         found.rows,
         ids=[step.id for step in steps],
@@ -185,13 +185,13 @@ async def _steps(at: Here, named: str) -> None:
 
 async def _graph(at: Here, named: str) -> None:
     from gateway import views
-    from gateway.view.entities import Showing, graph_lines
+    from gateway.view.entities import graph_lines
 
     async with at.client() as client:
         run = await find_run(client, named)
         raw = await client.raw(f"/v1/runs/{run}/graph")
     graph = msgspec.json.decode(raw, type=views.Graph)
-    showing = Showing(at.screen.out, at.screen.now_ms, at.screen.times)
+    showing = at.screen.showing()
     at.screen.one(raw, id_=run, lines=lambda: graph_lines(graph, showing))
 
 
@@ -213,7 +213,7 @@ async def _cancel(at: Here, named: str, reason: str) -> int:
 
 async def _overview(at: Here) -> None:
     from gateway import views
-    from gateway.view.entities import APPROVALS, RUNS, Showing, approval_row, run_row
+    from gateway.view.entities import APPROVALS, RUNS, approval_row, run_row
     from gateway.view.paint import Piece, line
     from gateway.view.table import table
 
@@ -223,7 +223,7 @@ async def _overview(at: Here) -> None:
         waiting = await client.page("/v1/approvals", limit=50, status="pending")
     runs = [msgspec.json.decode(row, type=views.Run) for row in rows]
     approvals = [msgspec.json.decode(row, type=views.Approval) for row in waiting]
-    showing, screen = Showing(at.screen.out, at.screen.now_ms, at.screen.times), at.screen
+    showing, screen = at.screen.showing(), at.screen
 
     def lines() -> list[tuple[Piece, ...]]:
         shown = [line(Piece(f"{len(runs)} under way", "bold"))]

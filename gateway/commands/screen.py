@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 import msgspec
 
@@ -13,6 +13,9 @@ from gateway.settings import Terminal
 from gateway.view.lines import TimeStyle
 from gateway.view.paint import Line, Look, Piece, line, paint
 from gateway.view.table import Cell, Column, table
+
+if TYPE_CHECKING:
+    from gateway.view.entities import Showing
 
 Output = Literal["table", "wide", "json", "jsonl", "yaml", "id"]
 Color = Literal["auto", "always", "never"]
@@ -56,6 +59,12 @@ class Screen:
     def is_table(self) -> bool:
         """Whether a person reads stdout."""
         return self.output in ("table", "wide")
+
+    def showing(self) -> "Showing":
+        """Return how things are shown on stdout."""
+        from gateway.view.entities import Showing
+
+        return Showing(self.out, self.now_ms, self.times, self.columns)
 
     # What goes to stdout is data.
 

@@ -30,6 +30,7 @@ class Call(msgspec.Struct, frozen=True):
 
     words: str
     waits: bool = False
+    check: bool = False
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -55,13 +56,14 @@ class Past(msgspec.Struct, frozen=True):
 
 
 class Step(msgspec.Struct, frozen=True):
-    """How a step stands. Times are ms since the epoch, 0 for not yet."""
+    """How a step stands; an `extra` one is in no plan: it makes the plan. Times are ms since the epoch, 0 for not yet."""
 
     key: str
     role: str
     title: str = ""
     needs: tuple[str, ...] = ()
     gate: bool = False
+    extra: bool = False
     status: StepStatus = "pending"
     attempt: int = 0
     turn: int = 0
@@ -126,9 +128,10 @@ class Board(msgspec.Struct, frozen=True):
         return self.model == SCRIPTED
 
     @property
-    def done(self) -> int:
-        """How many steps have succeeded."""
-        return sum(step.status == "succeeded" for step in self.steps.values())
+    def progress(self) -> tuple[int, int]:
+        """How many steps of the plan have succeeded, and how many there are."""
+        planned = [step for step in self.steps.values() if not step.extra]
+        return sum(step.status == "succeeded" for step in planned), len(planned)
 
     def key_of(self, step: str) -> str:
         """Return the key of the step whose attempt stands at `step`; empty for the run itself."""

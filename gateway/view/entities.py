@@ -11,7 +11,7 @@ from gateway import views
 from gateway.view.calls import call_words
 from gateway.view.lines import TimeStyle, written
 from gateway.view.paint import Line, Look, Piece, line
-from gateway.view.table import Cell, Column, fields
+from gateway.view.table import FIELD_COLUMNS, Cell, Column, fields
 from gateway.view.text import clean, count, duration, escape, listed, money, pad, plural, size
 from gateway.view.tree import status_sign, status_tone
 
@@ -70,6 +70,12 @@ class Showing(msgspec.Struct, frozen=True):
     look: Look
     now_ms: int
     times: TimeStyle = "relative"
+    columns: int = 0
+
+    @property
+    def width(self) -> int:
+        """How wide names and values stand."""
+        return min(self.columns, FIELD_COLUMNS) or FIELD_COLUMNS
 
     def time(self, at: str | None) -> str:
         """Write a time that came as RFC 3339."""
@@ -122,7 +128,8 @@ def run_lines(run: views.Run, showing: Showing) -> list[Line]:
                 ("ended", showing.time(run.ended_at)),
                 ("trace", run.trace_id),
                 ("events", f"{run.first_seq} to {run.seq}"),
-            ]
+            ],
+            columns=showing.width,
         ),
     ]
 
@@ -200,7 +207,8 @@ def approval_lines(approval: views.Approval, showing: Showing) -> list[Line]:
             ("expires", showing.time(approval.expires_at)),
             ("decided", " ".join(part for part in (showing.time(approval.decided_at), approval.by or "") if part)),
             ("comment", clean(approval.comment or "")),
-        ]
+        ],
+        columns=showing.width,
     )
     return [*shown, line(), line(Piece(clean(approval.tool), "bold")), *(line(each) for each in exact.splitlines())]
 
@@ -230,12 +238,13 @@ def result_lines(result: views.Result, showing: Showing, *, model: str = "") -> 
             ("status", showing.status(result.status)),
             ("error", line(Piece(_error(result.error), "bad")) if result.error else ""),
             ("result", clean(result.result or "")),
-            ("artifacts", listed(names, most=20)),
+            ("artifacts", ", ".join(names)),
             ("denied", line(Piece(clean(listed(denied)), "warn")) if denied else ""),
             ("took", f"{duration(result.duration_ms)}, {plural(result.num_turns, 'model call')}"),
             ("tokens", tokens(result.usage)),
             ("cost", cost(result.usage, model)),
-        ]
+        ],
+        columns=showing.width,
     )
 
 

@@ -90,7 +90,7 @@ def _at_end(step: Step, time_ms: int) -> Step:
 def _take_step(board: Board, event: Event) -> Board:
     match event.fact:
         case StepStarted(key=key, role=role, title=title, attempt=attempt, actor=actor):
-            step = board.steps.get(key) or Step(key=key, role=role, title=title)
+            step = board.steps.get(key) or Step(key=key, role=role, title=title, extra=True)
             board = replace(board, actors=board.actors | {actor: key})
             return _put(
                 board,
@@ -199,7 +199,7 @@ def _take_call(board: Board, event: Event) -> Board:
         case ToolRequested(tool=tool, arguments=arguments, kind=kind, denied=denied):
             if denied:
                 board = replace(board, denials=(*board.denials, f"{tool}: {denied}"))
-            call = Call(call_words(tool, arguments, kind=kind))
+            call = Call(call_words(tool, arguments, kind=kind), check=kind == "check")
             return _calling(replace(board, calls=board.calls + 1), event, call)
         case ApprovalRequested() as fact:
             ask = Ask(

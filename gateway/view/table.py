@@ -6,9 +6,10 @@ from typing import Final
 import msgspec
 
 from gateway.view.paint import Line, Look, Piece, Tone, line, line_width
-from gateway.view.text import pad, width
+from gateway.view.text import pad, width, wrapped
 
 GAP: Final = 2
+FIELD_COLUMNS: Final = 100
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -88,8 +89,17 @@ def _line(cell: Cell) -> Line:
     return (cell,) if isinstance(cell, Piece) else cell
 
 
-def fields(pairs: Sequence[tuple[str, Cell]]) -> list[Line]:
-    """Return names and values below each other; pairs without a value are left out."""
-    kept = [(name, _line(value)) for name, value in pairs if value and value != ()]
+def fields(pairs: Sequence[tuple[str, Cell]], *, columns: int = FIELD_COLUMNS) -> list[Line]:
+    """Return names and values below each other; pairs without a value are left out, long texts go on below."""
+    kept = [(name, value) for name, value in pairs if value and value != ()]
     names = max((width(name) for name, _ in kept), default=0)
-    return [line(Piece(pad(name, names), "dim"), "  ", *value) for name, value in kept]
+    lines: list[Line] = []
+    for name, value in kept:
+        parts = (
+            [line(each) for each in wrapped(value, columns - names - GAP)] if isinstance(value, str) else [_line(value)]
+        )
+        heads = (name, *[""] * (len(parts) - 1))
+        lines += [
+            line(Piece(pad(head, names), "dim"), " " * GAP, *part) for head, part in zip(heads, parts, strict=True)
+        ]
+    return lines

@@ -125,6 +125,17 @@ def ago(then_ms: int, now_ms: int) -> str:
     return f"{seconds // 86_400}d ago"
 
 
+def wrapped(text: str, columns: int) -> list[str]:
+    """Return a text in lines of at most `columns`, broken between words; a longer word stands alone."""
+    lines: list[str] = []
+    for word in text.split(" "):
+        if lines and width(lines[-1]) + width(word) < columns:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
 def listed(items: Iterable[str], *, most: int = 5) -> str:
     """Write a list with commas: a, b, c and 4 more."""
     found = list(items)

@@ -63,11 +63,11 @@ def _head(board: Board, look: Look) -> list[Line]:
 def _foot(board: Board, now_ms: int, columns: int, look: Look) -> list[Line]:
     dot = f" {look.sign('note')} "
     end = board.last_ms if board.end is not None else now_ms
-    total = len(board.steps)
+    done, total = board.progress
     status = board.status.replace("_", " ")
     word = "canceling" if board.canceling and board.end is None else status
     began = [
-        f"{board.done}/{plural(total, 'step')}" if total else "no plan yet",
+        f"{done}/{plural(total, 'step')}" if total else "no plan yet",
         duration(end - board.first_ms) if board.first_ms else "",
     ]
     counted = [plural(board.turns, "model call"), plural(board.calls, "tool call"), _tokens(board)]
@@ -165,18 +165,20 @@ def _words(board: Board, step: Step, look: Look) -> str:
 
 def _doing(step: Step, look: Look) -> str:
     again = f"attempt {step.attempt}, " if step.attempt > 1 else ""
-    if len(step.calls) > 1:
-        return f"{again}turn {step.turn}, {len(step.calls)} calls at once"
-    call = next(iter(step.calls.values()), None)
-    if call is not None:
-        waits = "waits for a human: " if call.waits else ""
-        turn = f"turn {step.turn}, " if step.turn else ""
-        return f"{again}{turn}{waits}{call.words}"
+    turn = f"turn {step.turn}, " if step.turn else ""
+    calls = list(step.calls.values())
+    if calls and all(call.check for call in calls):
+        what = calls[0].words if len(calls) == 1 else f"{len(calls)} commands at once"
+        return f"{again}checking: {what}"
+    if len(calls) > 1:
+        return f"{again}{turn}{len(calls)} calls at once"
+    if calls:
+        return f"{again}{turn}{'waits for a human: ' if calls[0].waits else ''}{calls[0].words}"
     if step.status == "waiting":
         return "waits for a human"
-    if step.thinking:
-        return f"{again}turn {step.turn}, thinking"
-    return f"{again}{f'turn {step.turn}' if step.turn else 'starting'}{look.sign('more')}"
+    return (
+        f"{again}{turn}thinking" if step.thinking else f"{again}{turn or 'starting'}".rstrip(", ") + look.sign("more")
+    )
 
 
 def _right(step: Step, now_ms: int, columns: int) -> str:
