@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import msgspec
 import structlog
-from toolbox.registry import registry
 
 from actors.cassette import Cassette
 from actors.mailbox import Mailboxes
@@ -30,6 +29,7 @@ from events.plan import Plan, PlanStep, faults
 from events.subjects import Address, delta_subject
 from gateway.models import Models
 from gateway.settings import Settings
+from toolbox.registry import registry
 from toolbox.sandbox import Sandbox
 from toolbox.sandbox import probe as probe_sandbox
 from toolbox.tool import Tool

@@ -6,6 +6,7 @@ from typing import Any
 from events.codec import encode
 from events.plan import Gate
 from gateway.models import Models
+from gateway.settings import Settings
 from tests.fakes.messages_api import MessagesApi
 from tests.fakes.messages_sse import Reply, Step, use
 from tests.integration.engine import REVIEWER, cassette, rig, say, step, turns, types
@@ -66,13 +67,12 @@ async def test_the_same_run_goes_through_the_real_sdk(nats_url: str, tmp_path: P
     def answer(request: dict[str, Any]) -> Step:
         turn = len(request["messages"]) // 2
         if turn == 0:
-            return Reply([use("toolu_1", "write_file", path="a.txt", content="1"), use("toolu_2", "list_files")])
-        return Reply([use("toolu_3", "finish", summary="done by the wire")])
+            return Reply((use("toolu_1", "write_file", path="a.txt", content="1"), use("toolu_2", "list_files")))
+        return Reply((use("toolu_3", "finish", summary="done by the wire"),))
 
     async with MessagesApi(answer) as api, rig(nats_url, tmp_path, SCRIPT) as one:
         for system in one.systems:
-            settings = {"anthropic_api_key": "test", "anthropic_base_url": api.url}
-            system.models = Models(type(system.settings)(**settings))
+            system.models = Models(Settings(anthropic_api_key="test", anthropic_base_url=api.url))
         records = await one.end(await one.start(step("a", expects=("a.txt",)), model="anthropic"))
         assert types(records)[-1] == "run.succeeded"
         assert len(api.requests) == 2

@@ -35,8 +35,8 @@ class Process:
         with self.log.open("ab") as output:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-m",
-                "gateway.cli",
+                "-c",
+                "import sys; from gateway.cli import main; sys.exit(main())",
                 *self.arguments,
                 env=self.environment,
                 cwd=Path(__file__).parents[2],
@@ -52,7 +52,7 @@ class Process:
                 await asyncio.sleep(0.02)  # a file has no event to wait for
 
     def _ready_lines(self) -> int:
-        return self.log.read_text(errors="replace").count('"ready"') if self.log.exists() else 0
+        return self.log.read_text(errors="replace").count('_ready"') if self.log.exists() else 0
 
     def tail(self) -> str:
         """Return the end of its output."""
@@ -96,10 +96,10 @@ class House:
     async def kill(self, name: str) -> None:
         """Kill one of them, servers included, and start it again."""
         if name == "nats":
-            await self.nats.kill()
+            self.nats.kill()
             await self.nats.start()
         elif name == "postgres":
-            await self.postgres.kill()
+            self.postgres.kill()
             await self.postgres.start()
         else:
             await self.processes[name].kill()
@@ -127,7 +127,7 @@ def environment(home: Path, *, nats: str, database: str, port: int, **more: str)
 
 
 @asynccontextmanager
-async def house(folder: Path, *, workers: int = 1, **settings: str) -> AsyncGenerator[House]:
+async def house(folder: Path, *, settings: dict[str, str], workers: int = 1) -> AsyncGenerator[House]:
     """Start everything; at the end each process is asked to stop and must do so."""
     async with (
         NatsServer(folder / "nats", sync_always=False) as nats,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from actors.decider import fold
 from actors.run import RUN
@@ -69,9 +70,9 @@ async def projected(one: House, run: str, last: int) -> list[int]:
             await asyncio.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, int]]:
-    async with house(tmp_path_factory.mktemp("calm"), **SETTINGS) as one:
+    async with house(tmp_path_factory.mktemp("calm"), settings=SETTINGS) as one:
         run, records = await demo(one, "", 0)
         assert records[-1].type == "run.succeeded.v1"
         return artifacts(run, records)
@@ -82,7 +83,7 @@ async def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tup
 async def test_kill_9_at_ten_moments_of_the_demo_changes_nothing_of_its_outcome(
     victim: str, tmp_path: Path, undisturbed: dict[str, tuple[str, int]]
 ) -> None:
-    async with house(tmp_path, **SETTINGS) as one:
+    async with house(tmp_path, settings=SETTINGS) as one:
         run, records = await demo(one, victim, seed=sum(map(ord, victim)))
         assert records[-1].type == "run.succeeded.v1", records[-1]
         assert artifacts(run, records) == undisturbed

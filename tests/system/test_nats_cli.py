@@ -20,7 +20,7 @@ FMT = f"{sys.executable} -m gateway.cli fmt"
 @pytest.fixture
 async def one(tmp_path: Path) -> AsyncGenerator[House]:
     settings = {"CALLBOARD_CASSETTE": str(DEMO), "CALLBOARD_SCRIPT_SPEED": "8"}
-    async with house(tmp_path, **settings) as made:
+    async with house(tmp_path, settings=settings) as made:
         yield made
 
 

@@ -31,7 +31,7 @@ async def test_ten_demos_side_by_side_all_end_well(workers: int, tmp_path: Path)
         "CALLBOARD_SCRIPT_SPEED": "8",
         "CALLBOARD_APPROVAL_POLICY": "auto",
     }
-    async with house(tmp_path, workers=workers, **settings) as one:
+    async with house(tmp_path, workers=workers, settings=settings) as one:
         runs = [await one.create_run(goal=f"Build a small CRUD app, {n}", blueprint="software") for n in range(RUNS)]
         async with connect(one.nats.url, name="test") as bus:
             log = JetStreamLog(bus)
