@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from events.subjects import Address
 from gateway.errors import invalid
 from gateway.gateway import Gateway
-from gateway.reads import check_names
+from gateway.reads import check_names, check_sequence
 from gateway.reply import StreamReply
 from gateway.stream import SCOPES_MAX, Feed, stream
 from gateway.tail import Wanted
@@ -55,8 +55,7 @@ async def place(gateway: Gateway, headers: Mapping[str, str], after: int | None)
     found = int(last) if last else after
     if found is None:
         return None
-    if found < 0:
-        raise invalid("/after", f"{found} must be a sequence, or 0 for the beginning")
+    check_sequence(found)
     if found > gateway.tail.position and found > (end := await gateway.system.facts.end()):
         raise invalid("/after", f"{found} is beyond the log, which ends at {end}: was it replaced?")
     return found

@@ -184,8 +184,7 @@ class Reads:
         """Return events of a run or of all in the order of the log; at least one, then no more than `bytes_max` of them."""
         check_workspace(workspace)
         check_limit(limit)
-        if after < 0:
-            raise invalid("/after", f"{after} must be a sequence, or 0 for the beginning")
+        check_sequence(after)
         if run is not None:
             await self._last(check_run(workspace, run))
         pages = [
@@ -200,7 +199,8 @@ class Reads:
     async def event(self, workspace: str, seq: int) -> Envelope:
         """Return the event at `seq`. Raises Problem (404)."""
         check_workspace(workspace)
-        found = await self.system.facts.page(workspace_scope(workspace), after=seq - 1, limit=1) if seq > 0 else []
+        there = 0 < seq <= LAST
+        found = await self.system.facts.page(workspace_scope(workspace), after=seq - 1, limit=1) if there else []
         if not found or found[0].seq != seq:
             raise not_found("event", str(seq))
         return structured(found[0])
@@ -260,6 +260,12 @@ class Reads:
         end, position = told.get("log_position"), told.get("projection_position")
         told["projection_lag"] = max(0, end - position) if isinstance(end, int) and isinstance(position, int) else None
         return told
+
+
+def check_sequence(after: int) -> None:
+    """Raise Problem if `after` is no sequence of a log."""
+    if not 0 <= after <= LAST:
+        raise invalid("/after", f"{after} must be a sequence, or 0 for the beginning")
 
 
 def check_names(names: Sequence[str]) -> list[str]:

@@ -24,6 +24,7 @@ from gateway.system import System
 from projections.errors import DatabaseUnreachable
 from projections.store import Store, open_store
 
+PORT_MAX: Final = 65_535
 GRACE_SECONDS: Final = 2
 BACKLOG: Final = 512
 KEEP_ALIVE_SECONDS: Final = 75
@@ -81,19 +82,23 @@ async def serve(
 def listen(settings: Settings) -> socket.socket:
     """Return a socket that listens at the settings' address. Raises PortInUse, SettingsError."""
     host, port = settings.host, settings.port
+    if not 0 <= port <= PORT_MAX:
+        raise SettingsError(
+            f"cannot listen at {host}:{port}: a port is 0 (any) to {PORT_MAX}; give another with --port"
+        )
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             "127.0.0.1" if host == "localhost" else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         found = socket.socket(family, kind, protocol)
-    except (OSError, OverflowError) as fault:
+    except OSError as fault:
         raise SettingsError(f"cannot listen at {host}:{port}: {fault}; give another --host or --port") from None
     try:
         _set_options(found)
         found.bind(address)
         found.listen(BACKLOG)
         found.setblocking(False)
-    except (OSError, OverflowError) as fault:
+    except OSError as fault:
         found.close()
         raise _cannot_listen(fault, host, port) from None
     return found

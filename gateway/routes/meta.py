@@ -68,10 +68,24 @@ async def schema(gateway: Gateway, caller: Caller, asked: OfType) -> Answered:
     newest = max((name for name in FACTS if name.rpartition(".")[0] == asked.type), default=asked.type)
     if newest not in FACTS:
         raise not_found("schema", asked.type)
-    found = msgspec.json.schema(FACTS[newest])
+    found = msgspec.json.schema(_without_raw(FACTS[newest]))
     return Answered(
         {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"/v1/schemas/{newest}", **found}
     )
+
+
+def _without_raw(fact: type[Fact]) -> type[msgspec.Struct]:
+    """Return a type that has the same schema: msgspec cannot write raw JSON as a field's default."""
+    fields: list[tuple[str, Any, Any]] = []
+    make: Any = msgspec.field  # its overloads do not know a field that may have no default
+    for field in msgspec.structs.fields(fact):
+        raw = isinstance(field.default, msgspec.Raw)
+        default = make(default=None if raw else field.default, default_factory=field.default_factory)
+        fields.append((field.encode_name, Any if raw else field.type, default))
+    config = fact.__struct_config__
+    made = msgspec.defstruct(fact.__name__, fields, tag_field=config.tag_field, tag=config.tag, kw_only=True)
+    made.__doc__ = fact.__doc__
+    return made
 
 
 def _facts() -> dict[str, type[Fact]]:
