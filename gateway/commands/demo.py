@@ -1,7 +1,9 @@
 """`callboard demo`: the whole way once, on nothing but this package: a goal in, reviewed and tested files out."""
 
 import asyncio
-from collections.abc import Coroutine
+import shutil
+from collections.abc import Coroutine, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Final, TypeVar
@@ -19,6 +21,7 @@ T = TypeVar("T")
 GOAL: Final = "Build a small CRUD app for managing TODO items"
 BLUEPRINT: Final = "software"
 FOLDER: Final = "callboard-demo"
+LOG: Final = "callboard-demo.log"
 FOLDERS_MAX: Final = 1000
 START: Final = "python3 -m app.server --port 8000"
 
@@ -45,8 +48,25 @@ def demo(
     folder = free_folder(keep)
     with TemporaryDirectory(prefix="callboard-demo-", ignore_cleanup_errors=True) as home:
         settings = _settings(at.settings, home, model=model, speed=speed)
-        work = _demo(at, settings, folder=folder, yes=yes)
-        raise typer.Exit(run_server(work, settings, process="demo", file=Path(home) / "callboard.log"))
+        file = Path(home) / LOG
+        with kept_log(at, file):
+            code = run_server(_demo(at, settings, folder=folder, yes=yes), settings, process="demo", file=file)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def kept_log(at: Here, file: Path) -> Generator[None]:
+    """Keep the log of a demo that broke: its folder goes away."""
+    try:
+        yield
+    except Quit:
+        raise
+    except Exception:
+        kept = Path(LOG).absolute()
+        with suppress(OSError):
+            shutil.copyfile(file, kept)
+            at.screen.say(line(Piece(f"its log is in {kept}", "dim")))
+        raise
 
 
 def _settings(settings: Settings, home: str, *, model: str, speed: float) -> Settings:
@@ -131,6 +151,7 @@ async def _unless(failed: asyncio.Future[None], watching: Coroutine[Any, Any, T]
         return await task
     finally:
         task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _after(folder: Path, *, files: int, trace: str, at: Here) -> list[Line]:

@@ -4,6 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from typing import Final
 
 import msgspec
@@ -22,7 +23,10 @@ from gateway.view.paint import Piece, line
 from gateway.view.tree import answer_line, tree
 
 FRAME_SECONDS: Final = 0.12
+SETTLE_SECONDS: Final = 0.2
+"""So long an approval is left alone: a replay may bring its decision with it."""
 CLOCK: Final = SystemClock()
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class Detached(Exception):
@@ -122,6 +126,7 @@ class Watcher:
     async def _answer(self) -> None:
         while True:
             await self._changed.wait()
+            await asyncio.sleep(SETTLE_SECONDS)
             self._changed.clear()
             for ask in list(self.board.asks.values()):
                 if ask.id not in self._asked:
@@ -165,19 +170,31 @@ class Watcher:
             self.screen.say(line(Piece(self.screen.err.sign("done"), "good"), " ", text))
 
 
+_inside: ContextVar[bool] = ContextVar("interruptible", default=False)
+
+
 @asynccontextmanager
 async def interruptible() -> AsyncGenerator[None]:
-    """Turn SIGINT and SIGTERM inside into Detached, in order."""
+    """Turn SIGINT and SIGTERM inside into Detached, in order; inside another one it leaves that to it.
+
+    A second signal ends the process on the spot.
+    """
+    if _inside.get():
+        yield
+        return
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     caught: list[int] = []
 
     def interrupt(number: int) -> None:
-        if not caught:
-            task.cancel()
+        if caught:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
         caught.append(number)
+        task.cancel()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    token = _inside.set(True)
+    for number in SIGNALS:
         loop.add_signal_handler(number, interrupt, number)
     try:
         yield
@@ -187,8 +204,9 @@ async def interruptible() -> AsyncGenerator[None]:
         task.uncancel()
         raise Detached from None
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             loop.remove_signal_handler(number)
+        _inside.reset(token)
 
 
 def now_ms() -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import structlog
 from msgspec.structs import replace
 
 from deploy.local import LocalStack
@@ -16,12 +17,16 @@ from gateway.settings import Settings
 from gateway.system import System, open_system, run_worker
 from gateway.telemetry import is_tracing
 from gateway.trace_export import export_traces
+from projections.errors import RebuildNeeded
+from projections.rebuild import rebuild
 from projections.runner import Runner
 from projections.store import Store
 from toolbox.sandbox import Sandbox
 from toolbox.sandbox import probe as probe_sandbox
 
 DRAIN_SECONDS_MAX: Final = 9.0
+
+log = structlog.get_logger()
 
 
 class Together(msgspec.Struct, frozen=True):
@@ -74,7 +79,7 @@ async def _parts(system: System, store: Store, stack: LocalStack, sandbox: Sandb
     listening: asyncio.Future[str] = loop.create_future()
     failed: asyncio.Future[None] = loop.create_future()
     outlasting = [
-        asyncio.create_task(Runner(store, system.facts).run(), name="projector"),
+        asyncio.create_task(_project(store, system), name="projector"),
         asyncio.create_task(stack.watch(), name="servers"),
     ]
     if is_tracing():
@@ -106,6 +111,16 @@ async def _parts(system: System, store: Store, stack: LocalStack, sandbox: Sandb
         await end(*outlasting)
         if failed.done() and not failed.cancelled():
             failed.exception()
+
+
+async def _project(store: Store, system: System) -> None:
+    """Nobody else reads these tables: if they are of another version, or of a log that is gone, they are folded anew."""
+    try:
+        await Runner(store, system.facts).run()
+    except RebuildNeeded as fault:
+        log.warning("rebuilding_projections", reason=str(fault))
+        await rebuild(store, system.facts)
+        await Runner(store, system.facts).run()
 
 
 def _note(done: asyncio.Task[None], failed: asyncio.Future[None]) -> None:
