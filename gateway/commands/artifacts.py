@@ -38,7 +38,7 @@ FILE_BYTES_MAX: Final = 512 * 1024 * 1024
 @app.command("list")
 def list_artifacts(
     ctx: typer.Context,
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run; without one, of all runs.")] = None,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="A run; without one, of all runs.")] = None,
     step: Annotated[str | None, typer.Option("--step", help="Only what this step left.")] = None,
     limit: LimitOption = 200,
     output: OutputOption = "table",

@@ -14,7 +14,7 @@ from gateway.view.lines import detail_lines, event_line
 
 def events(
     ctx: typer.Context,
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run; without one, of all runs.")] = None,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="A run; without one, of all runs.")] = None,
     follow: Annotated[
         bool, typer.Option("-f", "--follow", help="Go on with what happens, until the run ends.")
     ] = False,

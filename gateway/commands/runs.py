@@ -98,9 +98,7 @@ def cancel(
 
 def status(
     ctx: typer.Context,
-    run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="A run; without one, how everything stands.")
-    ] = None,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="A run; without one, how everything stands.")] = None,
     output: OutputOption = "table",
     json: JsonOption = False,
 ) -> None:

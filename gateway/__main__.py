@@ -1,0 +1,5 @@
+"""`python -m gateway` is `callboard`."""
+
+from gateway.cli import main
+
+main()
