@@ -77,9 +77,14 @@ class Locked:
         self._key = key
 
     async def __aenter__(self) -> None:
-        async with asyncio.timeout(WAIT_SECONDS_MAX):
-            while not await try_lock(self._session, self._key):  # noqa: ASYNC110 - another process holds it
-                await asyncio.sleep(_POLL_SECONDS)
+        try:
+            async with asyncio.timeout(WAIT_SECONDS_MAX):
+                while not await try_lock(self._session, self._key):  # noqa: ASYNC110 - another process holds it
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            raise MigrationsRefused(
+                f"another process has been migrating for {WAIT_SECONDS_MAX:.0f} s; wait for it, or end it"
+            ) from None
 
     async def __aexit__(self, *_: object) -> None:
         await self._session.execute("SELECT pg_advisory_unlock($1)", self._key)

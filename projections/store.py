@@ -255,7 +255,7 @@ async def _close(connection: Any) -> None:
 def _reaching(dsn: str) -> Generator[None]:
     try:
         yield
-    except _AWAY as fault:
+    except (*_AWAY, asyncpg.InternalClientError) as fault:
         raise DatabaseUnreachable(target(dsn), _said(fault)) from fault
     except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as fault:
         raise DatabaseUnfit(f"Postgres at {target(dsn)} refuses the connection: {_said(fault)}") from fault

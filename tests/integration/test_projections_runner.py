@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from deploy.postgres import Postgres
+from events.codec import UnknownFact
 from events.envelope import Record
 from events.log import LogUnavailable
 from events.memory import MemoryLog
@@ -207,6 +208,21 @@ async def test_a_fact_that_cannot_be_folded_stops_the_runner_and_names_it(databa
         with pytest.raises(FoldFailed, match=r"'runs' cannot fold fact 5"):
             await Runner(store, log).run()
         assert await store.position() == 0
+
+
+async def test_a_fact_of_a_newer_engine_stops_the_runner_behind_the_last_it_knows(store: Store):
+    history = many(2)
+
+    class Newer(MemoryLog):
+        async def follow(self, scope: str, *, after: int) -> AsyncIterator[list[Record]]:
+            yield await self.page(scope, after=after, limit=5)
+            raise UnknownFact("run.teleported.v1")
+
+    log = Newer()
+    await history.pour(log)
+    with pytest.raises(UnknownFact, match=r"run\.teleported\.v1"):
+        await Runner(store, log).run()
+    assert await store.position() == 5
 
 
 async def test_rows_of_another_version_are_refused_until_rebuilt(database_url: str):

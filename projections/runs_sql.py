@@ -1,0 +1,125 @@
+"""The table of runs and the statements on it; `projections.runs` says which fact makes which."""
+
+from typing import Final
+
+from projections.projection import Sql, Table
+
+RUNS: Final = Table(
+    name="runs",
+    key=("workspace", "id"),
+    ddl="""
+    CREATE TABLE runs (
+        workspace   text COLLATE "C" NOT NULL,
+        id          text COLLATE "C" NOT NULL,
+        seq         bigint NOT NULL,
+        goal        text NOT NULL,
+        blueprint   text NOT NULL,
+        model       text NOT NULL,
+        labels      jsonb NOT NULL,
+        by          text NOT NULL,
+        planned     boolean NOT NULL,
+        ended       text NOT NULL DEFAULT '',
+        status      text NOT NULL DEFAULT 'queued',
+        waiting_on  jsonb NOT NULL DEFAULT '[]',
+        code        text,
+        reason      text,
+        error_step  text,
+        summary     text,
+        steps_total integer NOT NULL DEFAULT 0,
+        steps_done  integer NOT NULL DEFAULT 0,
+        created_at  bigint NOT NULL,
+        started_at  bigint,
+        ended_at    bigint,
+        PRIMARY KEY (workspace, id)
+    ) WITH (fillfactor = 70);
+    CREATE INDEX runs_seq ON runs (workspace, seq);
+    CREATE INDEX runs_status ON runs (workspace, status, seq);
+    """,
+)
+
+REQUEST: Final = Sql(
+    name="runs.request",
+    text="""
+    INSERT INTO runs (workspace, id, seq, goal, blueprint, model, labels, by, planned, created_at)
+    SELECT workspace, id, seq, goal, blueprint, model, labels::jsonb, by, planned, created_at
+    FROM unnest(
+        $1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::boolean[],
+        $10::bigint[]
+    ) AS u (workspace, id, seq, goal, blueprint, model, labels, by, planned, created_at)
+    """,
+)
+
+START: Final = Sql(
+    name="runs.start",
+    text="""
+    UPDATE runs r SET started_at = u.started_at
+    FROM unnest($1::text[], $2::text[], $3::bigint[]) AS u (workspace, id, started_at)
+    WHERE r.workspace = u.workspace AND r.id = u.id
+    """,
+)
+
+PLAN: Final = Sql(
+    name="runs.plan",
+    text="""
+    UPDATE runs r SET planned = true
+    FROM unnest($1::text[], $2::text[]) AS u (workspace, id)
+    WHERE r.workspace = u.workspace AND r.id = u.id
+    """,
+)
+
+END: Final = Sql(
+    name="runs.end",
+    text="""
+    UPDATE runs r SET
+        ended = u.ended, ended_at = u.ended_at, code = u.code, reason = u.reason, error_step = u.error_step,
+        summary = u.summary
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[])
+        AS u (workspace, id, ended, ended_at, code, reason, error_step, summary)
+    WHERE r.workspace = u.workspace AND r.id = u.id
+    """,
+)
+
+SETTLE: Final = Sql(
+    name="runs.settle",
+    settles=True,
+    text="""
+    UPDATE runs SET
+        status = d.status, waiting_on = d.waiting_on, steps_total = d.steps_total, steps_done = d.steps_done
+    FROM (
+        SELECT r.workspace, r.id, s.steps_total, s.steps_done, a.waiting_on, CASE
+            WHEN r.ended <> '' THEN r.ended
+            WHEN r.started_at IS NULL THEN 'queued'
+            WHEN s.asking THEN 'needs_input'
+            WHEN s.open > 0 AND s.open = s.open_asked THEN 'waiting'
+            WHEN NOT r.planned THEN 'planning'
+            ELSE 'running'
+        END AS status
+        FROM unnest($1::text[], $2::text[]) AS u (workspace, id)
+        JOIN runs r ON r.workspace = u.workspace AND r.id = u.id
+        CROSS JOIN LATERAL (
+            SELECT
+                count(*) FILTER (WHERE o.position >= 0) AS steps_total,
+                count(*) FILTER (WHERE o.position >= 0 AND o.state = 'succeeded') AS steps_done,
+                count(*) FILTER (WHERE o.state IN ('assigned', 'running')) AS open,
+                count(*) FILTER (WHERE o.state IN ('assigned', 'running') AND EXISTS (
+                    SELECT FROM approvals p
+                    WHERE p.workspace = o.workspace AND p.run = o.run AND p.attempt = o.actor AND p.decided_at IS NULL
+                )) AS open_asked,
+                coalesce(bool_or(o.state = 'asking'), false) AS asking
+            FROM steps o WHERE o.workspace = r.workspace AND o.run = r.id
+        ) s
+        CROSS JOIN LATERAL (
+            SELECT coalesce(jsonb_agg(jsonb_build_object(
+                'kind', CASE p.kind WHEN 'question' THEN 'question' ELSE 'approval' END,
+                'id', p.id,
+                'since', p.requested_at
+            ) ORDER BY p.seq), '[]') AS waiting_on
+            FROM approvals p
+            WHERE p.workspace = r.workspace AND p.run = r.id AND p.decided_at IS NULL AND r.ended = ''
+        ) a
+    ) d
+    WHERE runs.workspace = d.workspace AND runs.id = d.id
+        AND (runs.status, runs.waiting_on, runs.steps_total, runs.steps_done)
+            IS DISTINCT FROM (d.status, d.waiting_on, d.steps_total, d.steps_done)
+    """,
+)
