@@ -84,7 +84,7 @@ def _operation(each: Route, known: _Known) -> dict[str, Any]:
         "tags": [each.noun],
         "summary": each.summary,
         "parameters": [*_parameters(each, asks), *(_HEADERS if each.path.startswith("/v1/") else [])],
-        "responses": {str(each.status): _answer(each, known), **_refusals(each, known)},
+        "responses": {**_answers(each, known), **_refusals(each, known)},
     }
     if each.method == "POST":
         told["parameters"].append(_IDEMPOTENCY)
@@ -110,6 +110,11 @@ def _body(each: Route, asks: Mapping[str, Any]) -> dict[str, Any]:
     properties = {name: schema for name, schema in asks["properties"].items() if name not in each.path_fields}
     required = [name for name in asks.get("required", ()) if name not in each.path_fields]
     return {**asks, "title": f"{asks['title']}Body", "properties": properties, "required": required}
+
+
+def _answers(each: Route, known: _Known) -> dict[str, Any]:
+    also = {status: {"description": words} for status, words in each.also.items()}
+    return {str(each.status): _answer(each, known), **also}
 
 
 def _answer(each: Route, known: _Known) -> dict[str, Any]:

@@ -35,6 +35,7 @@ NAMES: Final = frozenset(type_.rpartition(".")[0] for type_ in TYPES)
 KINDS: Final = frozenset(name.partition(".")[0] for name in NAMES)
 
 Row = TypeVar("Row")
+Shown = TypeVar("Shown")
 
 _seq = attrgetter("seq")
 
@@ -82,7 +83,7 @@ class Reads:
         q: str | None,
         after: str | None,
         limit: int,
-    ) -> views.List:
+    ) -> views.List[views.Run]:
         """Return runs, newest first. Raises Problem, InvalidQuery, DatabaseUnreachable."""
         await self._listed(workspace)
         page = await runs.runs(
@@ -135,7 +136,7 @@ class Reads:
         media_type: str | None,
         after: str | None,
         limit: int,
-    ) -> views.List:
+    ) -> views.List[views.Artifact]:
         """Return the last version of each artifact, oldest first."""
         await (self._fresh(check_run(workspace, run)) if run is not None else self._listed(workspace))
         page = await artifacts.artifacts(
@@ -160,7 +161,7 @@ class Reads:
 
     async def approvals(
         self, workspace: str, *, status: str | None, run: str | None, after: str | None, limit: int
-    ) -> views.List:
+    ) -> views.List[views.Approval]:
         """Return approvals, newest first."""
         if run is not None:
             await self._last(check_run(workspace, run))
@@ -180,7 +181,7 @@ class Reads:
 
     async def events(
         self, workspace: str, *, run: str | None, names: Sequence[str], after: int, limit: int, bytes_max: int
-    ) -> views.List:
+    ) -> views.List[Envelope]:
         """Return events of a run or of all in the order of the log; at least one, then no more than `bytes_max` of them."""
         check_workspace(workspace)
         check_limit(limit)
@@ -297,5 +298,5 @@ def _within(records: Sequence[Record], bytes_max: int) -> list[Record]:
     return kept
 
 
-def _list(page: Page[Row], shown: Sequence[object]) -> views.List:
+def _list(page: Page[Row], shown: Sequence[Shown]) -> views.List[Shown]:
     return views.List(shown, page.has_more, page.next_cursor)

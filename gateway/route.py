@@ -52,7 +52,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """An operation. `asks` has the fields of path, query and body in one.
 
     `handle` answers at both doors; `serve` answers over HTTP instead, or only there. `plain` names the field that a body of
-    plain text over NATS is.
+    plain text over NATS is, `also` further statuses that are no refusals.
     """
 
     name: str
@@ -66,6 +66,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     serve: Serve | None = None
     media_type: str = "application/json"
     plain: str = ""
+    also: Mapping[str, str] = {}
 
     @property
     def noun(self) -> str:

@@ -4,7 +4,7 @@ One shape each for HTTP, NATS and the CLI. Money is US dollars, durations are mi
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
@@ -25,10 +25,13 @@ DENIED: Final = frozenset({"rejected", "not_allowed", "expired"})
 MICROS: Final = 1_000_000
 
 
-class List(msgspec.Struct, frozen=True):
+T = TypeVar("T")
+
+
+class List(msgspec.Struct, Generic[T], frozen=True):
     """Some of a list; `next_cursor`, given as `after`, gets what follows, null at the end."""
 
-    data: Sequence[Any]
+    data: Sequence[T]
     has_more: bool = False
     next_cursor: str | None = None
 
@@ -237,7 +240,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
     seq: int
 
 
-def part(rows: Sequence[Any], *, after: str | None, limit: int) -> List:
+def part(rows: Sequence[T], *, after: str | None, limit: int) -> List[T]:
     """Return a part of a list that is whole in memory; raises InvalidQuery."""
     start = place(after) or 0
     found = page(

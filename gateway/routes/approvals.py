@@ -74,7 +74,7 @@ async def decide(gateway: Gateway, caller: Caller, asked: DecideOn) -> Answered:
 
 
 ROUTES: Final = (
-    route("approvals.list", "GET /v1/approvals", handle=list_approvals, answers=views.List),
+    route("approvals.list", "GET /v1/approvals", handle=list_approvals, answers=views.List[views.Approval]),
     route("approvals.get", "GET /v1/approvals/{id}", handle=get, answers=views.Approval),
     route("approvals.decide", "POST /v1/approvals/{id}/decision", handle=decide, answers=Decided),
 )

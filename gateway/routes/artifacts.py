@@ -141,11 +141,11 @@ def _attached(name: str) -> dict[str, str]:
 
 
 ROUTES: Final = (
-    route("runs.artifacts", "GET /v1/runs/{id}/artifacts", handle=of_run, answers=views.List),
-    route("runs.files", "GET /v1/runs/{id}/files", handle=files, answers=views.List),
+    route("runs.artifacts", "GET /v1/runs/{id}/artifacts", handle=of_run, answers=views.List[views.Artifact]),
+    route("runs.files", "GET /v1/runs/{id}/files", handle=files, answers=views.List[views.File]),
     route("runs.zip", "GET /v1/runs/{id}/files.zip", serve=files_zip, media_type="application/zip"),
-    route("artifacts.list", "GET /v1/artifacts", handle=list_artifacts, answers=views.List),
+    route("artifacts.list", "GET /v1/artifacts", handle=list_artifacts, answers=views.List[views.Artifact]),
     route("artifacts.get", "GET /v1/artifacts/{id}", handle=get, answers=views.Artifact),
-    route("artifacts.versions", "GET /v1/artifacts/{id}/versions", handle=versions, answers=views.List),
+    route("artifacts.versions", "GET /v1/artifacts/{id}/versions", handle=versions, answers=views.List[views.Artifact]),
     route("artifacts.content", "GET /v1/artifacts/{id}/content", serve=content, media_type=OCTETS),
 )

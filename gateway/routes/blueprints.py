@@ -81,6 +81,6 @@ def _short(blueprint: Blueprint) -> BlueprintInList:
 
 
 ROUTES: Final = (
-    route("blueprints.list", "GET /v1/blueprints", handle=list_blueprints, answers=views.List),
+    route("blueprints.list", "GET /v1/blueprints", handle=list_blueprints, answers=views.List[BlueprintInList]),
     route("blueprints.get", "GET /v1/blueprints/{name}", handle=get, answers=BlueprintShown),
 )

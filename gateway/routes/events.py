@@ -116,9 +116,15 @@ async def _deltas(gateway: Gateway, wanted: int) -> bool:
 
 
 ROUTES: Final = (
-    route("runs.events", "GET /v1/runs/{id}/events", handle=of_run, answers=views.List),
-    route("runs.stream", "GET /v1/runs/{id}/events/stream", serve=stream_run, media_type=EVENT_STREAM),
-    route("events.list", "GET /v1/events", handle=list_events, answers=views.List),
+    route("runs.events", "GET /v1/runs/{id}/events", handle=of_run, answers=views.List[Envelope]),
+    route(
+        "runs.stream",
+        "GET /v1/runs/{id}/events/stream",
+        serve=stream_run,
+        media_type=EVENT_STREAM,
+        also={"204": "There is nothing behind the end of the run"},
+    ),
+    route("events.list", "GET /v1/events", handle=list_events, answers=views.List[Envelope]),
     route("events.stream", "GET /v1/events/stream", serve=stream_all, media_type=EVENT_STREAM),
     route("events.get", "GET /v1/events/{seq}", handle=get, answers=Envelope),
 )

@@ -95,9 +95,9 @@ def _facts() -> dict[str, type[Fact]]:
 
 FACTS: Final = _facts()
 ROUTES: Final = (
-    route("schemas.list", "GET /v1/schemas", handle=list_schemas, answers=views.List),
+    route("schemas.list", "GET /v1/schemas", handle=list_schemas, answers=views.List[str]),
     route("schemas.get", "GET /v1/schemas/{type}", handle=schema),
     route("meta.healthz", "GET /healthz", serve=healthz, answers=Health),
     route("meta.health", "GET /health", serve=healthz, answers=Health),
-    route("meta.readyz", "GET /readyz", serve=readyz),
+    route("meta.readyz", "GET /readyz", serve=readyz, also={"503": "The log is away, or this gateway stops"}),
 )
