@@ -13,7 +13,7 @@ from typing import Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 
 from events.fact import Usage
 from events.ids import span_id, trace_id
@@ -74,9 +74,9 @@ Attributes = dict[str, Value]
 
 
 class Recording:
-    """Whether anybody wants spans; telemetry says so at start. Off, a span costs a microsecond."""
+    """Who takes the spans, set by telemetry at start; with nobody there a span costs two microseconds."""
 
-    on = False
+    tracer: Tracer | None = None
 
 
 _wanted: ContextVar[tuple[str, str] | None] = ContextVar("wanted_span", default=None)
@@ -85,6 +85,11 @@ _wanted: ContextVar[tuple[str, str] | None] = ContextVar("wanted_span", default=
 def wanted() -> tuple[str, str] | None:
     """Return the trace and span id, in hex, that the span being made is to have; the SDK's id generator asks."""
     return _wanted.get()
+
+
+def tracer() -> Tracer:
+    """Return who takes the spans; what nobody wants goes nowhere."""
+    return Recording.tracer or trace.NoOpTracer()
 
 
 @contextmanager
@@ -148,7 +153,7 @@ def span_as(
 ) -> Generator[Span]:
     """Make a span with the id `span` below the span `under` of the run's trace, current inside; a fault is its error."""
     with wanting(run, span):
-        made = trace.get_tracer(TRACER).start_span(name, parent(run, under), kind, dict(attributes))
+        made = tracer().start_span(name, parent(run, under), kind, dict(attributes))
     with trace.use_span(made, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         try:
             yield made
@@ -202,7 +207,7 @@ def chat(
     address: Address, *, model: str, provider: str, role: str, step: str, turn: int, epoch: int
 ) -> Generator[ChatSpan]:
     """Make the span `chat {model}` of a model call by the agent at `address`; `step` is the step's key."""
-    if not Recording.on:
+    if Recording.tracer is None:
         yield _SILENT_CHAT
         return
     attributes = common(address, role=role, step=step) | {
@@ -226,7 +231,7 @@ def chat(
 @contextmanager
 def tool(address: Address, *, tool: str, role: str, step: str, epoch: int) -> Generator[ToolSpan]:
     """Make the span `execute_tool {tool}` of the call at `address`; `step` is the step's key."""
-    if not Recording.on:
+    if Recording.tracer is None:
         yield _SILENT_TOOL
         return
     attributes = common(address, role=role, step=step) | {

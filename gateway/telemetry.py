@@ -64,7 +64,7 @@ def telemetry(
 
 def is_tracing() -> bool:
     """Tell whether spans are sent anywhere."""
-    return spans.Recording.on
+    return spans.Recording.tracer is not None
 
 
 # Logs
@@ -175,14 +175,13 @@ def set_up_traces(
         provider.add_span_processor(SimpleSpanProcessor(exporter))
     else:
         provider.add_span_processor(BatchSpanProcessor(_otlp(settings.otel)))
-    trace.set_tracer_provider(provider)
-    spans.Recording.on = True
+    spans.Recording.tracer = provider.get_tracer(spans.TRACER)
     return provider
 
 
 def close(provider: "TracerProvider") -> None:
     """Send what is left, within a limit: a collector that does not answer must not keep the process."""
-    spans.Recording.on = False
+    spans.Recording.tracer = None
     thread = threading.Thread(target=provider.shutdown, name="telemetry shutdown", daemon=True)
     thread.start()
     thread.join(CLOSE_SECONDS_MAX)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from opentelemetry import trace
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceFlags
 
 from actors import spans
@@ -306,7 +305,7 @@ def _fault(end: Record) -> tuple[str, str]:
 
 def send(made: Sequence[Backdated]) -> None:
     """Hand spans to whatever telemetry is set up."""
-    tracer = trace.get_tracer(spans.TRACER)
+    tracer = spans.tracer()
     for each in made:
         with spans.wanting(each.run, each.id):
             span = tracer.start_span(
