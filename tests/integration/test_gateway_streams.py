@@ -9,6 +9,7 @@ import httpx2
 import msgspec
 import pytest
 
+from deploy.nats_server import NatsServer
 from events.envelope import Record, structured
 from events.subjects import Address, delta_subject, run_scope
 from gateway.gateway import Limits
@@ -331,3 +332,22 @@ async def test_a_new_run_is_followed_from_the_request_that_makes_it(doors: Doors
         await doors.post(f"/v1/runs/{run}/cancel", {"reason": "enough"})
         found = [event async for event in _until(stream, "run.cancel_requested")]
     assert found[-1].json["data"]["reason"] == "enough"
+
+
+async def test_while_nats_is_away_commands_are_refused_and_streams_wait(nats_server: NatsServer, doors: Doors) -> None:
+    records, lasts = stories(6, count=1), dict[Address, int]()
+    await append(doors, records[:3], lasts)
+    async with streaming(doors.http, f"/v1/runs/{RUN}/events/stream") as stream:
+        assert (await anext(stream)).name == "snapshot"
+        nats_server.kill()
+        answer = await doors.http.post("/v1/runs", json={"goal": "x"})
+        assert (answer.status_code, answer.json()["code"]) == (503, "log_unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+        assert (await doors.http.get("/healthz")).status_code == 200
+        ready = await doors.http.get("/readyz")
+        assert (ready.status_code, ready.json()["status"]) == (503, "unavailable")
+        await nats_server.start()
+        await append(doors, records[3:], lasts)
+        async with asyncio.timeout(30):
+            assert_is_log([event async for event in stream], records[3:])
+        assert (await doors.get("/readyz"))["tail"] == "ok"
