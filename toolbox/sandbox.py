@@ -64,6 +64,6 @@ def describe(sandbox: Sandbox | None) -> str:
     if not isinstance(sandbox, Jail):
         return f"sandbox: {sandbox.tier}"
     network = "own network with loopback" if sandbox.isolated else "no network, not even loopback"
-    user = f"user {sandbox.uid}" if sandbox.uid is not None else "this user, without capabilities"
+    user = "a user without rights" if sandbox.uid is not None else "this user, without capabilities"
     python = "the system" if sandbox.search == SEARCH else "this installation"
     return f"sandbox: {sandbox.tier}; {network}; {user}; python3 of {python}"

@@ -18,7 +18,7 @@ from toolbox.jail.place import discard, reachable
 from toolbox.jail.trial import LADDER, Trial, trials
 from toolbox.sandbox import Ran
 
-NOBODY: Final = 65534
+NOBODY: Final = 65534  # whom isolated commands of root belong to
 RUNGS: Final = [pytest.param(rung, id=f"{rung[0]}-{'isolated' if rung[1] else 'bare'}") for rung in LADDER]
 
 

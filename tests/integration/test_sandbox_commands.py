@@ -5,6 +5,7 @@ import os
 import socket
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from toolbox.jail.place import discard
 from toolbox.sandbox import Sandbox
 from toolbox.scratch import collect, scratch
 from toolbox.shell import run_check, run_command
+from toolbox.tool import Output
 from toolbox.tree import FILE_BYTES_MAX, Branch, File
 
 
@@ -29,20 +31,24 @@ def sandbox() -> Sandbox:
     return held[0]
 
 
-def scratches() -> set[str]:
-    return {path.name for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*")}
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A place for scratch copies that no other test uses, and that other users can reach."""
+    with a_folder() as made:
+        made.chmod(0o711)
+        yield made
 
 
-async def shell(sandbox: Sandbox, branch: Branch, script: str, **arguments: Any) -> Any:
-    return await use(run_command, branch, {"sandbox": sandbox}, argv=["sh", "-c", script], **arguments)
-
-
-async def test_a_command_changes_the_branch(sandbox: Sandbox) -> None:
-    branch = await a_branch({"app.py": "print('hi')\n", "old": "x", "kept": "y"})
-    before = scratches()
-    output = await shell(
-        sandbox, branch, "python3 app.py; rm old; mkdir -p bin && echo 'exit 4' > bin/go && chmod 700 bin/go"
+async def shell(sandbox: Sandbox, branch: Branch, script: str, /, root: Path | None = None, **arguments: Any) -> Output:
+    return await use(
+        run_command, branch, {"sandbox": sandbox, "scratch_root": root}, argv=["sh", "-c", script], **arguments
     )
+
+
+async def test_a_command_changes_the_branch(sandbox: Sandbox, root: Path) -> None:
+    branch = await a_branch({"app.py": "print('hi')\n", "old": "x", "kept": "y"})
+    script = "python3 app.py; rm old; mkdir -p bin && echo 'exit 4' > bin/go && chmod 700 bin/go"
+    output = await shell(sandbox, branch, script, root)
     assert output.text == "exit code 0\nhi\n"
     assert output.data == output.data | {"exit_code": 0, "timed_out": False, "truncated": False, "killed": ""}
     assert list(branch.changes()) == ["bin/go", "old"]
@@ -50,7 +56,7 @@ async def test_a_command_changes_the_branch(sandbox: Sandbox) -> None:
     assert entry is not None
     assert entry.mode == 0o755
     assert (await use(run_command, branch, {"sandbox": sandbox}, argv=["sh", "./bin/go"])).text == "exit code 4\n"
-    assert scratches() == before
+    assert not list(root.iterdir())
 
 
 async def test_caches_and_ignored_files_stay_out(sandbox: Sandbox) -> None:
@@ -140,17 +146,16 @@ async def test_what_is_no_plain_file_is_refused_and_nothing_kept(
     assert branch.changes() == {}
 
 
-async def test_cancelling_throws_the_scratch_copy_away(sandbox: Sandbox) -> None:
+async def test_cancelling_throws_the_scratch_copy_away(sandbox: Sandbox, root: Path) -> None:
     branch = await a_branch({"a": "1"})
-    before = scratches()
-    running = asyncio.ensure_future(shell(sandbox, branch, "echo 2 > a; echo > up; sleep 600", seconds=60))
+    running = asyncio.ensure_future(shell(sandbox, branch, "echo 2 > a; echo > up; sleep 600", root, seconds=60))
     async with asyncio.timeout(10):
-        while not any(Path(tempfile.gettempdir(), name, "up").exists() for name in scratches() - before):  # noqa: ASYNC110
+        while not list(root.glob("*/up")):  # noqa: ASYNC110
             await asyncio.sleep(0.01)  # another process makes it
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert scratches() == before
+    assert not list(root.iterdir())
     assert branch.changes() == {}
 
 

@@ -68,9 +68,11 @@ OLDER = """
 import os, sys, tempfile, socket, json
 sys.path.insert(0, {root!r})
 from toolbox.jail import kernel, seccomp
+from toolbox.jail.attributes import EXTENDED, OWNERS
+from toolbox.jail.calls import SIGNALS
 folder = tempfile.mkdtemp(); path = folder + "/f"; open(path, "w").write("x")
 kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-seccomp.install(seccomp.program(loopback=False, attributes=False, signals=False, truncation=False))
+seccomp.install(seccomp.program(loopback=False, truncation=False, also=(*OWNERS, *EXTENDED, *SIGNALS)))
 def can(act, *arguments):
     try: act(*arguments)
     except OSError: return False

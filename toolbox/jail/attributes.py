@@ -1,11 +1,14 @@
-"""System calls that change a file's mode, owner, times or attributes by its path, which Landlock does not judge.
+"""System calls that change what is known of a file by its path, which Landlock does not judge.
 
-Where mounts can't be made read-only and the command keeps our user, they are refused altogether.
+Where mounts can't be made read-only, what the command could do with them to the host's files is refused altogether.
 """
 
 from typing import Final
 
-CHANGE_ATTRIBUTES: Final = (
+from toolbox.jail.spec import Spec
+
+# These are for a file's owner alone: another user can do no harm with them.
+OWNERS: Final = (
     "chmod",
     "fchmodat",
     "fchmodat2",
@@ -16,8 +19,12 @@ CHANGE_ATTRIBUTES: Final = (
     "utimes",
     "futimesat",
     "utimensat",
-    "setxattr",
-    "lsetxattr",
-    "removexattr",
-    "lremovexattr",
 )
+EXTENDED: Final = ("setxattr", "lsetxattr", "removexattr", "lremovexattr")
+
+
+def refused(spec: Spec) -> tuple[str, ...]:
+    """Return the names of those that this command must not have."""
+    if spec.isolated:
+        return ()
+    return EXTENDED if spec.uid is not None else (*OWNERS, *EXTENDED)

@@ -1,12 +1,15 @@
 """Third tier: Landlock, a seccomp filter and limits, set by this process upon itself; works where Docker denies the others.
 
-Without own namespaces a command has no sockets, may change no file's mode by its path, and on kernels before 6.12 signals nobody.
+Without own namespaces a command has no sockets. Is it then still our user, it may change no file's mode by its path, and signal
+nobody on kernels before 6.12.
 """
 
 import os
 import signal
 
 from toolbox.jail import kernel, landlock, seccomp
+from toolbox.jail.attributes import refused
+from toolbox.jail.calls import SIGNALS
 from toolbox.jail.isolate import separate
 from toolbox.jail.limits import limit
 from toolbox.jail.spec import Spec
@@ -21,14 +24,9 @@ def enter(spec: Spec, status: int) -> None:
     os.chdir(spec.folder)
     writable = [spec.folder, spec.temp, "/dev/null", *(["/dev/shm"] if spec.isolated else [])]  # noqa: S108
     version = landlock.restrict(readable=spec.readable, writable=writable)
-    seccomp.install(
-        seccomp.program(
-            loopback=spec.isolated,
-            attributes=spec.isolated,
-            signals=spec.isolated or version >= landlock.SCOPES,
-            truncation=version >= landlock.TRUNCATE,
-        )
-    )
+    apart = spec.isolated or spec.uid is not None or version >= landlock.SCOPES
+    also = (*refused(spec), *(() if apart else SIGNALS))
+    seccomp.install(seccomp.program(loopback=spec.isolated, truncation=version >= landlock.TRUNCATE, also=also))
     if spec.isolated:
         _descend()
     _execute(spec)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import sys
 import time
 from asyncio.subprocess import PIPE, STDOUT, Process
@@ -30,11 +31,15 @@ _KILLED: Final = 128 + 9
 
 
 class Jail(msgspec.Struct, frozen=True, kw_only=True):
-    """A tier that works here, as `probe` found it: with or without own namespaces, as which user, with which Python."""
+    """A tier that works here, as `probe` found it: with or without own namespaces, as which user, with which Python.
+
+    Without namespaces it is the user that keeps commands apart: each gets one of `uids` users from `uid` on.
+    """
 
     tier: str
     isolated: bool
     uid: int | None
+    uids: int = 1
     readable: tuple[str, ...]
     search: str
     library: str = ""
@@ -56,12 +61,11 @@ class Jail(msgspec.Struct, frozen=True, kw_only=True):
 
         Raises ToolError `sandbox_failed`: it could not be confined, and did not run.
         """
-        if self.uid is not None and not reachable(folder):
-            raise ToolError(
-                "sandbox_failed", f"{folder}: every folder above it must let the user {self.uid} pass (o+x)"
-            )
+        uid = None if self.uid is None else self.uid + secrets.randbelow(self.uids)
+        if uid is not None and not reachable(folder):
+            raise ToolError("sandbox_failed", f"{folder}: every folder above it must let other users pass (o+x)")
         async with own_folder() as temp:  # for HOME and TMPDIR: what falls into it is no work of the command
-            if (uid := self.uid) is not None:
+            if uid is not None:
                 await in_thread(lambda: (hand_over(folder, uid), hand_over(temp, uid)))
             spec = Spec(
                 tier=self.tier,
@@ -70,7 +74,7 @@ class Jail(msgspec.Struct, frozen=True, kw_only=True):
                 temp=str(temp),
                 env=self._environment(temp) | dict(env),
                 readable=list(self.readable),
-                uid=self.uid,
+                uid=uid,
                 isolated=self.isolated,
                 library=self.library,
                 worker=os.getpid(),

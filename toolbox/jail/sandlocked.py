@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from toolbox.jail import kernel
-from toolbox.jail.attributes import CHANGE_ATTRIBUTES
+from toolbox.jail.attributes import refused
 from toolbox.jail.isolate import separate
 from toolbox.jail.limits import limit
 from toolbox.jail.spec import Spec
@@ -32,7 +32,7 @@ def enter(spec: Spec, status: int) -> None:
         no_coredump=True,
         net_allow=["127.0.0.0/8:*", "[::1]:*"] if spec.isolated else [],
         net_allow_bind=["*"] if spec.isolated else [],
-        extra_deny_syscalls=[] if spec.isolated else list(CHANGE_ATTRIBUTES),
+        extra_deny_syscalls=list(refused(spec)),
     )
     result = box.popen(spec.argv).wait()
     if result.error or result.reason is None:

@@ -7,11 +7,11 @@ import ctypes
 import errno
 import platform
 import struct
+from collections.abc import Iterable
 from typing import Final
 
 from toolbox.jail import kernel
-from toolbox.jail.attributes import CHANGE_ATTRIBUTES
-from toolbox.jail.calls import AARCH64, ALWAYS, NUMBERS, SIGNALS, X86_64
+from toolbox.jail.calls import AARCH64, ALWAYS, NUMBERS, X86_64
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _ALLOW, _KILL = 0x7FFF0000, 0x80000000
@@ -34,17 +34,17 @@ _READ_TRUNCATING: Final = 0o1000  # O_TRUNC together with O_RDONLY
 _Step = tuple[int, int, int, int]
 
 
-def program(*, loopback: bool, attributes: bool = True, signals: bool = True, truncation: bool = True) -> bytes:
+def program(*, loopback: bool, truncation: bool = True, also: Iterable[str] = ()) -> bytes:
     """Return the filter for this machine; raises OSError on an architecture it does not know.
 
-    The flags allow: internet sockets (there must be a network namespace), attributes by path, signals, cutting files by path.
+    `loopback` allows internet sockets (there must be a network namespace), `truncation` cutting files by their path; the calls
+    that `also` names are refused too.
     """
     machine = platform.machine()
     if machine not in _MACHINES:
         raise OSError(errno.ENOSYS, f"no seccomp filter for {machine}")
     column, architecture = _MACHINES[machine]
     numbers = {name: pair[column] for name, pair in NUMBERS.items()}
-    refused = [*ALWAYS, *(() if attributes else CHANGE_ATTRIBUTES), *(() if signals else SIGNALS)]
     steps: list[_Step] = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, architecture),
@@ -52,7 +52,7 @@ def program(*, loopback: bool, attributes: bool = True, signals: bool = True, tr
         (_LOAD, 0, 0, _NUMBER),
     ]
     steps += [(_AT_LEAST, 0, 1, _X32_CALLS), _answer(_UNKNOWN)] if column == X86_64 else []
-    for name in refused:
+    for name in (*ALWAYS, *also):
         steps += _when(numbers[name], [_answer(_REFUSE)])
     steps += _when(numbers["clone3"], [_answer(_UNKNOWN)])  # its flags can't be read here; libc then takes clone
     steps += _when(numbers["clone"], _if_argument(0, (_ANY_BIT, 0, 1, _NEW_NAMESPACES)))

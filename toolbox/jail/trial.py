@@ -20,7 +20,9 @@ from toolbox.jail.folder import own_folder
 from toolbox.jail.jail import Jail
 from toolbox.jail.place import hand_over, reachable
 
-NOBODY: Final = 65534
+NOBODY: Final = (65534, 1)
+SOMEBODY: Final = (61184, 4336)  # the range that systemd gives to services without a user of their own
+NO_CHANGE: Final = (None, 1)
 SYSTEM: Final = (
     "/usr",
     "/bin",
@@ -41,6 +43,7 @@ SYSTEM: Final = (
     "/etc/passwd",
     "/etc/protocols",
     "/etc/services",
+    "/etc/ssl/openssl.cnf",
     "/dev/full",
     "/dev/random",
     "/dev/urandom",
@@ -80,6 +83,7 @@ class _Home(NamedTuple):
     """Whom to become, and where python3 comes from."""
 
     uid: int | None
+    uids: int
     readable: tuple[str, ...]
     search: str
 
@@ -133,7 +137,7 @@ async def _bait() -> AsyncGenerator[_Bait]:
             local.listen()
             path.chmod(0o777)
             if os.geteuid() == 0:
-                hand_over(folder, NOBODY)
+                hand_over(folder, NOBODY[0])
             yield _Bait(secret, host.getsockname()[1], path)
 
 
@@ -142,7 +146,7 @@ async def _try(tier: str, bait: _Bait, *, isolated: bool) -> Trial:
     if library is None:
         return Trial(tier, isolated, None, "sandlock is not installed")
     why = "no python3 for it"
-    for home in _homes():
+    for home in _homes(isolated=isolated):
         jail = Jail(tier=tier, isolated=isolated, library=library, **home._asdict())
         try:
             why = await _holds(jail, bait)
@@ -158,13 +162,13 @@ def _library() -> str | None:
     return str(Path(found.origin).parent.parent) if found is not None and found.origin else None
 
 
-def _homes() -> list[_Home]:
+def _homes(*, isolated: bool) -> list[_Home]:
     """Return the choices, best first: a user with no rights, then ourselves; the system's python3, then the one that runs us."""
     system = tuple(path for path in SYSTEM if Path(path).exists())
     own = (*system, sys.base_prefix), f"{sys.base_prefix}/bin:{SEARCH}"
     places = [(system, SEARCH), own] if shutil.which("python3", path=SEARCH) else [own]
-    users = [NOBODY, None] if os.geteuid() == 0 else [None]
-    homes = [_Home(uid, *place) for uid, place in product(users, places)]
+    users = [NOBODY if isolated else SOMEBODY, NO_CHANGE] if os.geteuid() == 0 else [NO_CHANGE]
+    homes = [_Home(*user, *place) for user, place in product(users, places)]
     return [home for home in homes if home.uid is None or all(reachable(Path(path)) for path in home.readable)]
 
 
