@@ -98,3 +98,58 @@ async def test_kill_9_at_ten_moments_of_the_demo_changes_nothing_of_its_outcome(
         starts = {name: process.starts for name, process in one.processes.items()}
         if victim in starts:
             assert starts[victim] == KILLS + 1
+
+
+def second_worker(one: House, records: list[Record]) -> str:
+    """Return the name of a worker that has written some of these records."""
+    pids = {str(process.process.pid): name for name, process in one.processes.items() if process.process}
+    for record in reversed(records):
+        pid = record.engine.rpartition("-")[2]
+        if pids.get(pid, "").startswith("worker"):
+            return pids[pid]
+    return "worker-1"
+
+
+@pytest.mark.timeout(200)
+async def test_a_worker_asked_to_stop_finishes_what_is_in_hand_and_nothing_is_taken_over(tmp_path: Path) -> None:
+    async with house(tmp_path, workers=2, settings=SETTINGS) as one:
+        run = await one.create_run(goal=GOAL, blueprint="software")
+        records: list[Record] = []
+        stopped = ""
+        async with connect(one.nats.url, name="test") as bus:
+            async for batch in JetStreamLog(bus).follow(run_scope("default", run), after=0):
+                records += batch
+                if not stopped and len(records) > 100:
+                    stopped = second_worker(one, records)
+                    assert await one.processes[stopped].stop() == 0
+                if records[-1].type in ENDS:
+                    break
+        assert records[-1].type == "run.succeeded.v1"
+        assert not [record.type for record in records if record.type in ("model.taken_over.v1", "tool.started.v1")]
+
+
+@pytest.mark.timeout(200)
+async def test_a_worker_that_slept_through_its_calls_changes_nothing_when_it_wakes(
+    tmp_path: Path, undisturbed: dict[str, tuple[str, int]]
+) -> None:
+    async with house(tmp_path, workers=2, settings=SETTINGS) as one:
+        run = await one.create_run(goal=GOAL, blueprint="software")
+        records: list[Record] = []
+        asleep = ""
+        awake = False
+        async with connect(one.nats.url, name="test") as bus:
+            async for batch in JetStreamLog(bus).follow(run_scope("default", run), after=0):
+                records += batch
+                if not asleep and records[-1].type == "model.requested.v1" and len(records) > 60:
+                    asleep = second_worker(one, records[-1:])
+                    one.processes[asleep].pause()
+                if asleep and not awake and any(record.type == "model.taken_over.v1" for record in records):
+                    one.processes[asleep].wake()
+                    awake = True
+                if records[-1].type in ENDS:
+                    break
+        assert awake
+        assert records[-1].type == "run.succeeded.v1"
+        assert artifacts(run, records) == undisturbed
+        outcomes = Counter((record.address, record.fact.turn) for record in records if record.type == "model.responded.v1")  # type: ignore[attr-defined]  # fmt: skip
+        assert set(outcomes.values()) == {1}
