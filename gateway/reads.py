@@ -14,7 +14,7 @@ from events.envelope import Envelope, Record, structured
 from events.ids import check_token
 from events.log import LogError
 from events.subjects import Address, name_scope, run_scope, workspace_scope
-from gateway import from_log, views
+from gateway import from_log, shown, views
 from gateway.errors import Problem, invalid, not_found, unavailable
 from gateway.operations import Operations, check_run, check_workspace
 from gateway.system import System
@@ -71,7 +71,7 @@ class Reads:
             row = await from_log.run_row(self.system.facts, address, upto=LAST)
         if row is None:
             raise not_found("run", id_)
-        return views.run(row)
+        return shown.run(row)
 
     async def runs(
         self,
@@ -89,31 +89,31 @@ class Reads:
         page = await runs.runs(
             self.rows(), workspace, status=status, labels=labels, blueprint=blueprint, q=q, after=after, limit=limit
         )
-        return _list(page, [views.run(row) for row in page.data])
+        return _list(page, [shown.run(row) for row in page.data])
 
     async def steps(self, workspace: str, id_: str) -> list[views.Step]:
         """Return a run's steps in the order of its plan."""
         await self._fresh(check_run(workspace, id_))
-        return [views.step(row) for row in await steps.steps(self.rows(), workspace, id_)]
+        return [shown.step(row) for row in await steps.steps(self.rows(), workspace, id_)]
 
     async def graph(self, workspace: str, id_: str) -> views.Graph:
         """Return a run's plan as a graph."""
         await self._fresh(check_run(workspace, id_))
         graph = await steps.graph(self.rows(), workspace, id_)
-        return views.Graph([views.step(row) for row in graph.nodes], graph.edges)
+        return views.Graph([shown.step(row) for row in graph.nodes], graph.edges)
 
     async def usage(self, workspace: str, id_: str, group: UsageGroup) -> views.Used:
         """Return what a run used, by model, role, step, day or in one."""
         await self._fresh(check_run(workspace, id_))
-        return views.used(id_, group, await usage.usage_by(self.rows(), workspace, group, run=id_))
+        return shown.used(id_, group, await usage.usage_by(self.rows(), workspace, group, run=id_))
 
     async def result(self, workspace: str, id_: str) -> views.Result | views.Status:
         """Return what a run came to, or how it stands if it has not ended."""
         view = await self.run(workspace, id_)
         if not view.ended:
-            return views.status(view)
+            return shown.status(view)
         turns = sum(row.turns for row in await steps.steps(self.rows(), workspace, id_))
-        return views.result(
+        return shown.result(
             view,
             artifacts=await self._all_artifacts(workspace, id_),
             turns=turns,
@@ -142,7 +142,7 @@ class Reads:
         page = await artifacts.artifacts(
             self.rows(), workspace, run=run, step=step, media_type=media_type, after=after, limit=limit
         )
-        return _list(page, [views.artifact(row) for row in page.data])
+        return _list(page, [shown.artifact(row) for row in page.data])
 
     async def artifact(self, workspace: str, id_: str) -> ArtifactRow:
         """Return one version of an artifact. Raises Problem (404), InvalidToken."""
@@ -157,7 +157,7 @@ class Reads:
         """Return all versions of the artifact that `id_` is one of."""
         row = await self.artifact(workspace, id_)
         found = await artifacts.versions(self.rows(), workspace, row.run, row.name)
-        return [views.artifact(version) for version in found]
+        return [shown.artifact(version) for version in found]
 
     async def approvals(
         self, workspace: str, *, status: str | None, run: str | None, after: str | None, limit: int
@@ -167,7 +167,7 @@ class Reads:
             await self._last(check_run(workspace, run))
         await self._listed(workspace)
         page = await approvals.approvals(self.rows(), workspace, status=status, run=run, after=after, limit=limit)
-        return _list(page, [views.approval(row) for row in page.data])
+        return _list(page, [shown.approval(row) for row in page.data])
 
     async def approval(self, workspace: str, id_: str) -> views.Approval:
         """Return an approval; one that waits is looked up in the log, for it may just have been decided."""
@@ -175,7 +175,7 @@ class Reads:
         row = await from_log.approval_row(self.system.facts, address)
         if row is None:
             raise not_found("approval", id_)
-        return views.approval(row)
+        return shown.approval(row)
 
     # events
 
@@ -298,5 +298,5 @@ def _within(records: Sequence[Record], bytes_max: int) -> list[Record]:
     return kept
 
 
-def _list(page: Page[Row], shown: Sequence[Shown]) -> views.List[Shown]:
-    return views.List(shown, page.has_more, page.next_cursor)
+def _list(page: Page[Row], rows: Sequence[Shown]) -> views.List[Shown]:
+    return views.List(rows, page.has_more, page.next_cursor)

@@ -21,7 +21,7 @@ from gateway.http import application
 from gateway.services import service
 from gateway.settings import Settings, SettingsError
 from gateway.system import System
-from projections.errors import DatabaseUnreachable
+from projections.errors import DatabaseUnfit, DatabaseUnreachable
 from projections.store import Store, open_store
 
 PORT_MAX: Final = 65_535
@@ -191,7 +191,7 @@ async def _reach_database(gateway: Gateway) -> None:
             async with open_store(gateway.system.settings.database_url) as store:
                 gateway.reads.store = store
                 await asyncio.Event().wait()
-        except DatabaseUnreachable as fault:
+        except (DatabaseUnreachable, DatabaseUnfit) as fault:
             log.warning("database_unreachable", reason=str(fault))
             await asyncio.sleep(DATABASE_AGAIN_SECONDS)
         finally:

@@ -11,7 +11,7 @@ import msgspec
 
 from events.log import Log, LogError
 from events.subjects import Address, name_scope, run_scope, workspace_scope
-from gateway import from_log, views
+from gateway import from_log, shown
 from gateway.errors import Problem, unavailable
 from gateway.replay import merged
 from gateway.tail import Frame, Listener, Tail, Wanted, frame_of
@@ -98,12 +98,12 @@ async def _snapshot(facts: Log, feed: Feed, at: int) -> Frame | None:
     if feed.run is None:
         addresses = [Address(feed.wanted.workspace, run) for run in sorted(feed.wanted.runs)]
         rows = [await from_log.run_row(facts, address, upto=at) for address in addresses]
-        shown = [views.run(row) for row in rows if row is not None]
-        return Frame(at, "", "snapshot", msgspec.json.encode({"seq": at, "runs": shown}))
+        runs = [shown.run(row) for row in rows if row is not None]
+        return Frame(at, "", "snapshot", msgspec.json.encode({"seq": at, "runs": runs}))
     row = await from_log.run_row(facts, feed.run, upto=at)
     if row is None:
         return None
-    view = msgspec.structs.replace(views.run(row), seq=at)
+    view = msgspec.structs.replace(shown.run(row), seq=at)
     return Frame(at, view.id, "snapshot", msgspec.json.encode(view), view.ended)
 
 

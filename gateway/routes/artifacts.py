@@ -7,7 +7,7 @@ from urllib.parse import quote
 import msgspec
 from litestar.types import ASGIApp
 
-from gateway import views
+from gateway import shown, views
 from gateway.gateway import Gateway
 from gateway.reply import Reply, StreamReply
 from gateway.route import Answered, Caller, route
@@ -84,7 +84,7 @@ async def of_run(gateway: Gateway, caller: Caller, asked: ArtifactsOfRun) -> Ans
 
 async def get(gateway: Gateway, caller: Caller, asked: OfArtifact) -> Answered:
     """One version of an artifact."""
-    return Answered(views.artifact(await gateway.reads.artifact(caller.workspace, asked.id)))
+    return Answered(shown.artifact(await gateway.reads.artifact(caller.workspace, asked.id)))
 
 
 async def versions(gateway: Gateway, caller: Caller, asked: VersionsOf) -> Answered:

@@ -9,7 +9,7 @@ import msgspec
 from litestar.types import ASGIApp
 
 from events.subjects import Address
-from gateway import views
+from gateway import shown, views
 from gateway.errors import invalid
 from gateway.follow import run_feed, stream_reply
 from gateway.gateway import Gateway
@@ -85,7 +85,7 @@ async def create_and_follow(gateway: Gateway, caller: Caller, asked: CreateRun) 
 async def list_runs(gateway: Gateway, caller: Caller, asked: ListRuns) -> Answered:
     """Runs, newest first."""
     try:
-        labels = views.label_pairs(asked.label)
+        labels = shown.label_pairs(asked.label)
     except ValueError as fault:
         raise invalid("/label", str(fault)) from None
     found = await gateway.reads.runs(
@@ -107,7 +107,7 @@ async def get(gateway: Gateway, caller: Caller, asked: OfRun) -> Answered:
 
 async def status(gateway: Gateway, caller: Caller, asked: OfRun) -> Answered:
     """How a run stands, in short."""
-    return Answered(views.status(await gateway.reads.run(caller.workspace, asked.id)))
+    return Answered(shown.status(await gateway.reads.run(caller.workspace, asked.id)))
 
 
 async def result(gateway: Gateway, caller: Caller, asked: OfRun) -> Answered:

@@ -245,3 +245,19 @@ async def test_without_postgres_runs_begin_are_seen_decided_and_stopped(
             while (await doors.get("/readyz"))["projection_lag"] != 0:
                 pass
         assert {run["id"] for run in (await doors.get("/v1/runs"))["data"]} == {before, after, "run_1"}
+
+
+async def test_a_gateway_begins_without_postgres_and_finds_it_later(
+    nats_url: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    server = Postgres(tmp_path_factory.mktemp("late"))
+    async with server:
+        url = server.url
+        server.kill()
+        async with open_doors(nats_url, "", tmp_path, settings={"database_url": url}) as doors:
+            await doors.post("/v1/runs", {"goal": "x"})
+            assert (await doors.http.get("/v1/runs")).status_code == 503
+            await server.start()
+            async with asyncio.timeout(30):
+                while (await doors.http.get("/v1/runs")).status_code != 200:
+                    pass
