@@ -12,3 +12,7 @@ def main() -> None:
     from gateway.commands.main import run_command
 
     sys.exit(run_command(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -78,8 +78,8 @@ class Screen:
             self.write(paint(each, self.out))
 
     def one(self, raw: bytes, *, id_: str, lines: Callable[[], Iterable[Line]]) -> None:
-        """Show one thing: `raw` is its JSON, `lines` makes what a person reads."""
-        match self.output:
+        """Show one thing: `raw` is its JSON, `lines` makes what a person reads. Quiet, it is its id."""
+        match "id" if self.quiet else self.output:
             case "json":
                 self.write(msgspec.json.format(raw, indent=2).decode())
             case "jsonl":

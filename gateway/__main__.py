@@ -1,5 +1,0 @@
-"""`python -m gateway` is `callboard`."""
-
-from gateway.cli import main
-
-main()
