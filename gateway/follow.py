@@ -34,10 +34,16 @@ def firehose(
 
 
 def stream_reply(
-    gateway: Gateway, feed: Feed, *, status: int = 200, headers: Mapping[str, str] | None = None
+    gateway: Gateway,
+    feed: Feed,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    counted: bool = False,
 ) -> StreamReply:
-    """Return a stream as a response. Raises Problem when there are too many."""
-    gateway.open_stream()
+    """Return a stream as a response, `counted` already or not. Raises Problem when there are too many."""
+    if not counted:
+        gateway.open_stream()
     return StreamReply(
         stream(gateway.tail, feed),
         status=status,

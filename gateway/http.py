@@ -11,6 +11,7 @@ from litestar import Litestar, Request, Response
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
 
 from events.ids import span_id, trace_id
 from gateway.auth import Guard
@@ -81,17 +82,20 @@ class Doorway:
         if scope["method"] == "HEAD" and not scope["path"].endswith("/stream"):
             inner["method"] = "GET"  # the server leaves the body out
         named = _Named(send, request_id, headers.get("traceparent", ""))
-        try:
-            self._check_head(scope)
-            self.guard.check(method=scope["method"], path=scope["path"], headers=headers)
-            await self.app(inner, receive, named)
-        except Exception as fault:
-            if named.begun:
-                raise
-            problem = problem_of(fault)
-            more = _MORE.get(problem.status, {})
-            reply = problem_reply(problem, instance=scope["path"], request_id=request_id, headers=more)
-            await reply(inner, receive, named)
+        with bound_contextvars(request_id=request_id):
+            try:
+                self._check_head(scope)
+                self.guard.check(method=scope["method"], path=scope["path"], headers=headers)
+                await self.app(inner, receive, named)
+            except Exception as fault:
+                if named.status:
+                    raise
+                problem = problem_of(fault)
+                more = _MORE.get(problem.status, {})
+                reply = problem_reply(problem, instance=scope["path"], request_id=request_id, headers=more)
+                await reply(inner, receive, named)
+            finally:
+                log.debug("request", method=scope["method"], path=scope["path"], status=named.status)
 
     def _check_head(self, scope: Scope | Any) -> None:
         size = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
@@ -105,19 +109,25 @@ class Doorway:
 
 
 class _Named:
-    """Sends on, with the request's id and its place in a trace among the headers (W3C Trace Context, level 2)."""
+    """Sends on, with the request's id and its place in a trace (W3C Trace Context, level 2) among the headers."""
 
     def __init__(self, send: Send, request_id: str, traceparent: str) -> None:
         self.send = send
-        self.begun = False
+        self.status = 0
         parts = traceparent.split("-")
         valid = len(parts) == 4 and len(parts[1]) == 32 and set(parts[1]) <= set("0123456789abcdef")
         trace = parts[1] if valid else trace_id(request_id)
-        self.more = encoded({"Request-Id": request_id, "Traceresponse": f"00-{trace}-{span_id(request_id)}-00"})
+        self.more = encoded(
+            {
+                "Request-Id": request_id,
+                "Traceresponse": f"00-{trace}-{span_id(request_id)}-00",
+                "X-Content-Type-Options": "nosniff",
+            }
+        )
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.begun = True
+            self.status = message["status"]
             message["headers"] = [*message["headers"], *self.more]
         await self.send(message)
 

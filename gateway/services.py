@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+from structlog.contextvars import bound_contextvars
 
 from events.jetstream.connection import Msg
 from events.jetstream.services import Endpoint, ServiceError, serve
@@ -50,10 +51,11 @@ def endpoints(gateway: Gateway) -> list[Endpoint]:
 def _endpoint(gateway: Gateway, each: Route) -> Endpoint:
     async def answer(msg: Msg) -> tuple[bytes, Mapping[str, str]]:
         request_id = gateway.system.clock.new_id("req")
-        try:
-            answered = await _answered(gateway, each, msg, request_id)
-        except Exception as fault:  # noqa: BLE001 -- every fault is answered, and an unforeseen one logged
-            raise _refusal(problem_of(fault), msg.subject, request_id) from None
+        with bound_contextvars(request_id=request_id):
+            try:
+                answered = await _answered(gateway, each, msg, request_id)
+            except Exception as fault:  # noqa: BLE001 -- every fault is answered, and an unforeseen one logged
+                raise _refusal(problem_of(fault), msg.subject, request_id) from None
         if answered.status >= 400:  # a refusal that is replayed
             raise ServiceError(answered.status, "refused before under this idempotency key", answered.json)
         return answered.json, {STATUS: str(answered.status), "Request-Id": request_id, **answered.headers}

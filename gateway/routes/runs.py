@@ -69,13 +69,13 @@ async def create(gateway: Gateway, caller: Caller, asked: CreateRun) -> Answered
 
 async def create_and_follow(gateway: Gateway, caller: Caller, asked: CreateRun) -> ASGIApp:
     """Answer a created run at once, after a while (`Prefer: wait=30`), or with its events (`Accept: text/event-stream`)."""
+    if "text/event-stream" in caller.headers.get("accept", ""):
+        return await _create_and_stream(gateway, caller, asked)
     seconds = _preferred(caller.headers, gateway.limits.wait_seconds_max)
     answered = await create(gateway, caller, asked)
-    address = Address(caller.workspace, answered.body.id)
-    if "text/event-stream" in caller.headers.get("accept", ""):
-        return stream_reply(gateway, run_feed(gateway, address), status=202, headers=answered.headers)
     if seconds is None:
         return Reply(answered.json, status=202, headers=answered.headers)
+    address = Address(caller.workspace, answered.body.id)
     ended = await _ended(gateway, address, seconds)
     view = await gateway.reads.run(caller.workspace, address.run)
     headers = {**answered.headers, "Preference-Applied": f"wait={seconds:g}"}
@@ -141,6 +141,17 @@ async def cancel(gateway: Gateway, caller: Caller, asked: CancelOfRun) -> Answer
         return Answered(await gateway.reads.run(caller.workspace, asked.id))
 
     return await once(gateway, caller, "runs.cancel", asked=asked, act=act)
+
+
+async def _create_and_stream(gateway: Gateway, caller: Caller, asked: CreateRun) -> ASGIApp:
+    gateway.open_stream()  # first: a run that is begun must not be answered with a refusal
+    try:
+        answered = await create(gateway, caller, asked)
+    except BaseException:
+        gateway.close_stream()
+        raise
+    feed = run_feed(gateway, Address(caller.workspace, answered.body.id))
+    return stream_reply(gateway, feed, status=202, headers=answered.headers, counted=True)
 
 
 def _preferred(headers: Mapping[str, str], most: float) -> float | None:
