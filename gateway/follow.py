@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from events.subjects import Address
 from gateway.errors import invalid
 from gateway.gateway import Gateway
-from gateway.reads import check_names, check_sequence
+from gateway.history import check_names, check_sequence
 from gateway.reply import StreamReply
 from gateway.stream import SCOPES_MAX, Feed, stream
 from gateway.tail import Wanted

@@ -4,18 +4,14 @@ Rows come from the projections; a read waits for them to catch up with the run's
 reached a run or an approval is read from the log instead, so that nothing accepted ever looks missing.
 """
 
-import heapq
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
 from typing import Final, TypeVar
 
-from events.codec import TYPES
-from events.envelope import Envelope, Record, structured
 from events.ids import check_token
 from events.log import LogError
-from events.subjects import Address, name_scope, run_scope, workspace_scope
+from events.subjects import Address
 from gateway import from_log, shown, views
-from gateway.errors import Problem, invalid, not_found, unavailable
+from gateway.errors import Problem, not_found, unavailable
 from gateway.operations import Operations, check_run, check_workspace
 from gateway.system import System
 from gateway.tail import Tail
@@ -23,21 +19,16 @@ from projections import approvals, artifacts, calls, runs, steps, usage
 from projections.artifacts import ArtifactRow
 from projections.calls import CallRow
 from projections.errors import DatabaseUnreachable
-from projections.pages import LIMIT_MAX, Page, check_limit
+from projections.pages import LIMIT_MAX, Page
 from projections.store import Store
 from projections.usage import UsageGroup
 
 CATCH_UP_SECONDS: Final = 2.0
 LIST_SECONDS: Final = 0.25
-NAMES_MAX: Final = 16
 LAST: Final = 2**63 - 1
-NAMES: Final = frozenset(type_.rpartition(".")[0] for type_ in TYPES)
-KINDS: Final = frozenset(name.partition(".")[0] for name in NAMES)
 
 Row = TypeVar("Row")
 Shown = TypeVar("Shown")
-
-_seq = attrgetter("seq")
 
 
 class Reads:
@@ -177,42 +168,13 @@ class Reads:
             raise not_found("approval", id_)
         return shown.approval(row)
 
-    # events
-
-    async def events(
-        self, workspace: str, *, run: str | None, names: Sequence[str], after: int, limit: int, bytes_max: int
-    ) -> views.List[Envelope]:
-        """Return events of a run or of all in the order of the log; at least one, then no more than `bytes_max` of them."""
-        check_workspace(workspace)
-        check_limit(limit)
-        check_sequence(after)
-        if run is not None:
-            await self._last(check_run(workspace, run))
-        pages = [
-            await self.system.facts.page(scope, after=after, limit=limit + 1)
-            for scope in _scopes(workspace, run, check_names(names))
-        ]
-        found = list(heapq.merge(*pages, key=_seq))
-        kept = _within(found[:limit], bytes_max)
-        more = len(kept) < len(found)
-        return views.List([structured(record) for record in kept], more, str(kept[-1].seq) if more else None)
-
-    async def event(self, workspace: str, seq: int) -> Envelope:
-        """Return the event at `seq`. Raises Problem (404)."""
-        check_workspace(workspace)
-        there = 0 < seq <= LAST
-        found = await self.system.facts.page(workspace_scope(workspace), after=seq - 1, limit=1) if there else []
-        if not found or found[0].seq != seq:
-            raise not_found("event", str(seq))
-        return structured(found[0])
+    # freshness
 
     async def exists(self, workspace: str, run: str) -> Address:
         """Return a run's address. Raises Problem (404)."""
         address = check_run(workspace, run)
         await self._last(address)
         return address
-
-    # freshness
 
     async def _last(self, address: Address) -> int:
         """Return the sequence of a run's last own fact, as the log's leader knows it. Raises Problem (404)."""
@@ -261,41 +223,6 @@ class Reads:
         end, position = told.get("log_position"), told.get("projection_position")
         told["projection_lag"] = max(0, end - position) if isinstance(end, int) and isinstance(position, int) else None
         return told
-
-
-def check_sequence(after: int) -> None:
-    """Raise Problem if `after` is no sequence of a log."""
-    if not 0 <= after <= LAST:
-        raise invalid("/after", f"{after} must be a sequence, or 0 for the beginning")
-
-
-def check_names(names: Sequence[str]) -> list[str]:
-    """Return names of facts (`tool.completed`, perhaps with its version) or kinds (`tool`) as filters. Raises Problem."""
-    if len(names) > NAMES_MAX:
-        raise invalid("/type", f"{len(names)} types; at most {NAMES_MAX}")
-    found = [name.rpartition(".")[0] if name in TYPES else name.removesuffix(".*") for name in names]
-    for name in found:
-        if name not in NAMES | KINDS:
-            raise invalid("/type", f"{name[:80]!r} is no type of event", hint="GET /v1/schemas lists them")
-    return sorted({name for name in found if "." not in name or name.partition(".")[0] not in found})
-
-
-def _scopes(workspace: str, run: str | None, names: Sequence[str]) -> list[str]:
-    if not names:
-        return [workspace_scope(workspace) if run is None else run_scope(workspace, run)]
-    filters = [name if "." in name else f"{name}.*" for name in names]
-    return [name_scope(workspace, run="*" if run is None else run, name=name) for name in filters]
-
-
-def _within(records: Sequence[Record], bytes_max: int) -> list[Record]:
-    kept: list[Record] = []
-    size = 0
-    for record in records:
-        size += len(record.body) + 1024
-        if kept and size > bytes_max:
-            break
-        kept.append(record)
-    return kept
 
 
 def _list(page: Page[Row], rows: Sequence[Shown]) -> views.List[Shown]:

@@ -7,7 +7,7 @@ from litestar.types import ASGIApp
 
 from events.envelope import Envelope
 from events.ids import check_token
-from gateway import views
+from gateway import history, views
 from gateway.errors import invalid
 from gateway.follow import firehose, place, run_feed, stream_reply
 from gateway.gateway import Gateway
@@ -72,7 +72,8 @@ async def of_run(gateway: Gateway, caller: Caller, asked: EventsOfRun) -> Answer
 
 async def get(gateway: Gateway, caller: Caller, asked: OfEvent) -> Answered:
     """The event at a sequence."""
-    return Answered(await gateway.reads.event(caller.workspace, asked.seq))
+    check_workspace(caller.workspace)
+    return Answered(await history.event(gateway.system.facts, caller.workspace, asked.seq))
 
 
 async def stream_run(gateway: Gateway, caller: Caller, asked: StreamOfRun) -> ASGIApp:
@@ -101,8 +102,17 @@ async def stream_all(gateway: Gateway, caller: Caller, asked: Firehose) -> ASGIA
 
 
 async def _page(gateway: Gateway, caller: Caller, *, run: str | None, asked: ListEvents | EventsOfRun) -> Answered:
-    found = await gateway.reads.events(
-        caller.workspace, run=run, names=asked.type, after=asked.after, limit=asked.limit, bytes_max=caller.bytes_max
+    check_workspace(caller.workspace)
+    if run is not None:
+        await gateway.reads.exists(caller.workspace, run)
+    found = await history.page(
+        gateway.system.facts,
+        caller.workspace,
+        run=run,
+        names=asked.type,
+        after=asked.after,
+        limit=asked.limit,
+        bytes_max=caller.bytes_max,
     )
     return Answered(found)
 
