@@ -1,14 +1,17 @@
 """Sends each run's long spans once: a durable consumer on the runs' own facts remembers how far it is."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceFlags
 
+from actors import spans
 from events import codec
 from events.codec import BrokenFact, UnknownFact
 from events.envelope import TYPE, Record, to_record
-from events.ids import InvalidToken
+from events.ids import InvalidToken, trace_id
 from events.jetstream.api import CALLBOARD
 from events.jetstream.pull import Delivery, Pull
 from events.jetstream.streams import put_consumer, work_consumer
@@ -16,7 +19,7 @@ from events.log import LogError
 from events.run import RunStarted
 from events.subjects import ROOT, run_scope
 from gateway.system import System
-from gateway.traces import RUN_ENDS, run_spans, send, started_span
+from gateway.traces import RUN_ENDS, Backdated, run_spans, started_span
 
 CONSUMER: Final = "traces"
 FILTER: Final = f"{ROOT}.*.evt.*.-.-.run.>"
@@ -70,3 +73,30 @@ def _record(delivery: Delivery) -> Record:
     return to_record(
         seq=delivery.seq, subject=delivery.subject, headers=delivery.headers, body=delivery.body, fact=fact
     )
+
+
+def send(made: Sequence[Backdated]) -> None:
+    """Hand spans to whatever telemetry is set up."""
+    tracer = spans.tracer()
+    for each in made:
+        with spans.wanting(each.run, each.id):
+            span = tracer.start_span(
+                each.name,
+                context=spans.parent(each.run, each.under) if each.under else spans.nowhere(),
+                kind=SpanKind.INTERNAL,
+                attributes=dict(each.attributes),
+                links=[_link(each)] if each.after else None,
+                start_time=each.start_ms * 1_000_000,
+            )
+        _end(span, each)
+
+
+def _end(span: Span, each: Backdated) -> None:
+    if each.error:
+        spans.fail(span, each.error, each.reason)
+    span.end(end_time=each.end_ms * 1_000_000)
+
+
+def _link(each: Backdated) -> Link:
+    before = SpanContext(int(trace_id(each.run), 16), int(each.after, 16), is_remote=True, trace_flags=TraceFlags(1))
+    return Link(before, {spans.LINK: "resumed_from"})

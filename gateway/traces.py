@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, TraceFlags
 
 from actors import spans
 from actors.spans import Attributes
 from events.agent import AgentCanceled, AgentFailed, AgentRequested, AgentSucceeded
 from events.envelope import Record
 from events.fact import Usage
-from events.ids import span_id, trace_id
+from events.ids import span_id
 from events.run import (
     GateFailed,
     GatePassed,
@@ -301,30 +300,3 @@ def _fault(end: Record) -> tuple[str, str]:
             return "gate_failed", verdict.summary
         case _:
             return "", ""
-
-
-def send(made: Sequence[Backdated]) -> None:
-    """Hand spans to whatever telemetry is set up."""
-    tracer = spans.tracer()
-    for each in made:
-        with spans.wanting(each.run, each.id):
-            span = tracer.start_span(
-                each.name,
-                context=spans.parent(each.run, each.under) if each.under else spans.nowhere(),
-                kind=SpanKind.INTERNAL,
-                attributes=dict(each.attributes),
-                links=[_link(each)] if each.after else None,
-                start_time=each.start_ms * 1_000_000,
-            )
-        _end(span, each)
-
-
-def _end(span: Span, each: Backdated) -> None:
-    if each.error:
-        spans.fail(span, each.error, each.reason)
-    span.end(end_time=each.end_ms * 1_000_000)
-
-
-def _link(each: Backdated) -> Link:
-    before = SpanContext(int(trace_id(each.run), 16), int(each.after, 16), is_remote=True, trace_flags=TraceFlags(1))
-    return Link(before, {spans.LINK: "resumed_from"})

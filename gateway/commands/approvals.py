@@ -108,7 +108,7 @@ async def _show(at: Here, named: str) -> None:
 async def _decide(at: Here, named: str, *, decision: str, comment: str, edit: Path | None) -> None:
     from gateway import views
     from gateway.commands.asking import who
-    from gateway.view.words import DECIDED
+    from gateway.view.work_words import DECIDED
 
     arguments = _arguments(edit) if edit else None
     async with at.client() as client:

@@ -12,7 +12,7 @@ from gateway.errors import Problem
 from gateway.view.board import Ask
 from gateway.view.paint import Line, Piece, line
 from gateway.view.text import clean, escape
-from gateway.view.words import DECIDED
+from gateway.view.work_words import DECIDED
 
 WIDTH: Final = 76
 LINES_MAX: Final = 60

@@ -26,7 +26,7 @@ FRAME_SECONDS: Final = 0.12
 SETTLE_SECONDS: Final = 0.2
 """So long an approval is left alone: a replay may bring its decision with it."""
 CLOCK: Final = SystemClock()
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Detached(Exception):

@@ -12,7 +12,7 @@ from gateway.commands.exits import INTERNAL, INTERRUPTED, OK, USAGE
 from gateway.commands.faults import told
 from gateway.commands.nouns import CONTEXT, HEADINGS, Root
 from gateway.commands.screen import Color, Globals, PipeClosed, look_of, show_error
-from gateway.settings import Settings, SettingsError, load_settings, load_terminal
+from gateway.settings import SettingsError, load_settings, load_terminal
 from gateway.view.lines import TimeStyle
 from gateway.view.text import plural
 
@@ -94,7 +94,7 @@ def run_command(argv: list[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as fault:  # noqa: BLE001 - the outermost place: a bug is told in one line here too
-        return _told(fault)
+        return _told(fault, argv)
     return code if isinstance(code, int) else OK
 
 
@@ -116,14 +116,14 @@ def hoisted(argv: list[str]) -> list[str]:
     return [*front, *rest]
 
 
-def _told(fault: Exception) -> int:
+def _told(fault: Exception, argv: list[str]) -> int:
     known = told(fault)
     if known is not None:
         if known.message:
             _say(known.message, known.hint)
         return known.code
     lines = traceback.format_exception(fault)
-    if _settings().log_level == "debug":
+    if _wants_all(argv):
         sys.stderr.write("".join(lines))
     what = f"{type(fault).__name__}: {fault}" if str(fault) else type(fault).__name__
     _say(
@@ -133,11 +133,13 @@ def _told(fault: Exception) -> int:
     return INTERNAL
 
 
-def _settings() -> Settings:
+def _wants_all(argv: list[str]) -> bool:
     try:
-        return load_settings()
+        level = load_settings().log_level
     except SettingsError:
-        return Settings()
+        level = ""
+    words = " ".join(argv).replace("=", " ")
+    return "--log-level debug" in words or (level == "debug" and "--log-level" not in words)
 
 
 def _say(message: str, hint: str) -> None:

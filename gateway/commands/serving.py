@@ -19,7 +19,7 @@ from projections.store import Store, open_store
 REACH_SECONDS_MAX: Final = 10.0
 AGAIN_SECONDS: Final = 0.25
 STOP_SECONDS_MAX: Final = 15.0
-STOPS: Final = (signal.SIGINT, signal.SIGTERM)
+STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 log = structlog.get_logger()
 

@@ -137,7 +137,7 @@ def run_lines(run: views.Run, showing: Showing) -> list[Line]:
 def step_row(step: views.Step, showing: Showing) -> Mapping[str, Cell]:
     """Return a step as a row of STEPS."""
     ended = from_rfc3339(step.ended_at) if step.ended_at else showing.now_ms
-    gate = f" ({step.gate})" if step.gate else ""
+    gate = f" ({step.gate})" if step.gate not in ("", "pending") else ""
     said = _error(step.error) if step.error else clean(step.summary or step.title)
     return {
         "step": step.key,

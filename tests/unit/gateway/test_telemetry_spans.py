@@ -16,7 +16,8 @@ from events.run import RunFailed, RunSucceeded
 from events.subjects import Address
 from gateway.settings import Settings
 from gateway.telemetry import close, set_up_traces
-from gateway.traces import Backdated, run_spans, send, started_span
+from gateway.trace_export import send
+from gateway.traces import Backdated, run_spans, started_span
 from tests.history import BEGAN_MS, TICK_MS, History
 from tests.stories import Story
 
