@@ -29,7 +29,6 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
     bytes_max: int = HTTP_BYTES_MAX
     headers: Mapping[str, str] = {}
-    request_id: str = ""
 
 
 class Answered(msgspec.Struct, frozen=True):

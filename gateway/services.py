@@ -53,7 +53,7 @@ def _endpoint(gateway: Gateway, each: Route) -> Endpoint:
         request_id = gateway.system.clock.new_id("req")
         with bound_contextvars(request_id=request_id):
             try:
-                answered = await _answered(gateway, each, msg, request_id)
+                answered = await _answered(gateway, each, msg)
             except Exception as fault:  # noqa: BLE001 -- every fault is answered, and an unforeseen one logged
                 raise _refusal(problem_of(fault), msg.subject, request_id) from None
         if answered.status >= 400:  # a refusal that is replayed
@@ -70,13 +70,12 @@ def _endpoint(gateway: Gateway, each: Route) -> Endpoint:
     )
 
 
-async def _answered(gateway: Gateway, each: Route, msg: Msg, request_id: str) -> Answered:
+async def _answered(gateway: Gateway, each: Route, msg: Msg) -> Answered:
     caller = Caller(
         workspace=msg.subject.split(".")[1],
         by="nats",
         key=msg.headers.get(KEY, "") if each.method == "POST" else "",
         bytes_max=NATS_BYTES_MAX,
-        request_id=request_id,
     )
     assert each.handle is not None, "only routes with one are served here"
     answered = await each.handle(gateway, caller, asked(each.asks, _fields(each, msg.body)))

@@ -16,14 +16,12 @@ UNIX: Final = 3
 REGULAR: Final = 0o100000
 
 
-async def zipped(
-    blobs: Blobs, workspace: str, files: Mapping[str, File], *, bytes_max: int
-) -> tuple[AsyncGenerator[bytes], int]:
-    """Return the archive in chunks, and its size. Raises BlobMissing, Problem (413)."""
+async def zipped(blobs: Blobs, workspace: str, files: Mapping[str, File], *, bytes_max: int) -> tuple[IO[bytes], int]:
+    """Return the archive as a file, which the caller closes, and its size. Raises BlobMissing, Problem (413)."""
     size = sum(file.size for file in files.values())
     if size > bytes_max:
         raise Problem(413, "too_large", f"the files have {size} bytes; an archive takes at most {bytes_max}")
-    out: IO[bytes] = TemporaryFile()  # noqa: SIM115 -- the chunks close it
+    out: IO[bytes] = TemporaryFile()  # noqa: SIM115 -- the caller closes it
     try:
         with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
             for path, file in sorted(files.items()):
@@ -34,7 +32,13 @@ async def zipped(
     except BaseException:
         out.close()
         raise
-    return _chunks(out), total
+    return out, total
+
+
+async def chunks(file: IO[bytes]) -> AsyncGenerator[bytes]:
+    """Yield what is left of a file."""
+    while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+        yield chunk
 
 
 def _entry(path: str, mode: int) -> zipfile.ZipInfo:
@@ -42,11 +46,3 @@ def _entry(path: str, mode: int) -> zipfile.ZipInfo:
     entry.create_system = UNIX
     entry.external_attr = (REGULAR | mode) << 16
     return entry
-
-
-async def _chunks(out: IO[bytes]) -> AsyncGenerator[bytes]:
-    try:
-        while chunk := await asyncio.to_thread(out.read, CHUNK_BYTES):
-            yield chunk
-    finally:
-        out.close()

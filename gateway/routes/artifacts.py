@@ -11,7 +11,7 @@ from gateway import shown, views
 from gateway.gateway import Gateway
 from gateway.reply import Reply, StreamReply
 from gateway.route import Answered, Caller, route
-from gateway.zipped import zipped
+from gateway.zipped import chunks, zipped
 from projections.pages import LIMIT_DEFAULT, LIMIT_MAX
 
 OCTETS: Final = "application/octet-stream"
@@ -95,9 +95,12 @@ async def versions(gateway: Gateway, caller: Caller, asked: VersionsOf) -> Answe
 async def content(gateway: Gateway, caller: Caller, asked: OfArtifact) -> ASGIApp:
     """The bytes of one version of an artifact, as an attachment."""
     row = await gateway.reads.artifact(caller.workspace, asked.id)
+    tag = f'"{row.sha}"'
+    if caller.headers.get("if-none-match") == tag:
+        return Reply(status=304, headers={"ETag": tag})
     data = await gateway.system.blobs.get(caller.workspace, row.sha)
     media_type = row.media_type if _MEDIA_TYPE.fullmatch(row.media_type) else OCTETS
-    return Reply(data, media_type=media_type, headers={**_attached(row.name), "ETag": f'"{row.sha}"'})
+    return Reply(data, media_type=media_type, headers={**_attached(row.name), "ETag": tag})
 
 
 async def files(gateway: Gateway, caller: Caller, asked: FilesOfRun) -> Answered:
@@ -113,10 +116,11 @@ async def files_zip(gateway: Gateway, caller: Caller, asked: ZipOfRun) -> ASGIAp
         gateway.system.blobs, caller.workspace, state.head, bytes_max=gateway.limits.zip_bytes_max
     )
     return StreamReply(
-        archive,
+        chunks(archive),
         media_type="application/zip",
         headers={**_attached(f"{asked.id}.zip"), "Content-Length": str(size)},
         send_seconds=gateway.limits.send_seconds_max,
+        closed=archive.close,
     )
 
 

@@ -125,6 +125,8 @@ async def test_an_artifact_is_handed_over_and_never_shown(working: Doors) -> Non
     )
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
+    again = await working.http.get(page["content"], headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
     versions = (await working.get(f"/v1/artifacts/{page['id']}/versions"))["data"]
     assert [version["version"] for version in versions] == [1]
     other = {"Callboard-Workspace": "other"}
