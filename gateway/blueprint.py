@@ -1,6 +1,7 @@
 """Blueprints: a YAML file of steps beside a folder of roles, Markdown with YAML front matter (Claude Code's subagent form)."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -85,6 +86,7 @@ def load(name: str) -> Blueprint:
     return _read(path)
 
 
+@cache
 def shipped(name: str) -> Blueprint:
     """Return a shipped blueprint by name only, as doors that strangers use must; raises BlueprintError."""
     if name not in names():
@@ -109,6 +111,7 @@ def define(definition: BlueprintDefinition) -> Blueprint:
     return Blueprint(name=definition.name, description=definition.description, plan=plan, roles=roles, folder="")
 
 
+@cache
 def planning() -> Blueprint:
     """Return what a run with a goal alone works with: the planner and every shipped role."""
     roles: dict[str, RoleFile] = {}
