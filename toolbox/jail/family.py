@@ -40,6 +40,13 @@ def _look(pid: int) -> Relative | None:
     return Relative(pid, int(parent), int(group))
 
 
+def program(relative: Relative) -> bytes:
+    """Return the arguments a process was executed with, which are its parent's until it executes."""
+    with suppress(OSError):
+        return (_PROC / str(relative.pid) / "cmdline").read_bytes()
+    return b""
+
+
 def send(relative: Relative, number: int) -> None:
     """Signal exactly this process, even if its number has gone to another in the meantime."""
     with suppress(OSError):

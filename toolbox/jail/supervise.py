@@ -7,13 +7,14 @@ import time
 from typing import Final
 
 from toolbox.jail import kernel
-from toolbox.jail.family import end, family, send
+from toolbox.jail.family import end, family, program, send
 from toolbox.jail.limits import disk_excess, excess
 from toolbox.jail.spec import Spec
 from toolbox.jail.tiers import WRAPPED, enter
 
 GRACE_SECONDS: Final = 3.0
 TICK_SECONDS: Final = 0.2
+ASK_SECONDS: Final = 0.05
 TICKS_PER_DISK_CHECK: Final = 5
 WATCHED: Final = (signal.SIGCHLD, signal.SIGTERM)
 
@@ -73,13 +74,19 @@ def _watch(spec: Spec, child: int, status: int) -> int | None:
 
 
 def _wait_out(spec: Spec, child: int) -> int | None:
-    """Ask the family to end, and give it its time."""
-    for relative in family(os.getpid()):
-        if relative.pid != child or spec.tier not in WRAPPED:
-            send(relative, signal.SIGTERM)
+    """Ask the family to end, and give it its time; returns the exit code if it took it.
+
+    Who is only about to execute the command does not hear us, so each is asked again when it has become another program.
+    """
+    asked: set[tuple[int, bytes]] = set()
     deadline = time.monotonic() + GRACE_SECONDS
-    while (left := deadline - time.monotonic()) > 0:
-        signal.sigtimedwait(WATCHED, left)
+    while time.monotonic() < deadline:
+        for relative in family(os.getpid()):
+            known = (relative.pid, program(relative))
+            if known not in asked and (relative.pid != child or spec.tier not in WRAPPED):
+                send(relative, signal.SIGTERM)
+                asked.add(known)
+        signal.sigtimedwait(WATCHED, ASK_SECONDS)
         code = _reap(child)
         if code is not None:
             return code
