@@ -4,5 +4,5 @@
                          +-- child: own namespaces, lower identity, limits, then one tier: sandlock, bubblewrap or confine
 
 The modules below run in the launcher, which starts in 10 ms because they import the standard library only; `jail.py`,
-`output.py` and `trial.py` belong to the worker.
+`folder.py`, `output.py`, `ran.py` and `trial.py` belong to the worker, which uses `place.py` and `spec.py` too.
 """

@@ -80,9 +80,8 @@ def _arrange(spec: Spec) -> None:
     kernel.set_mount("/", add=kernel.ATTR_RDONLY | kernel.ATTR_NOSUID, recursive=True)
     for path in writable:
         kernel.set_mount(path, take=kernel.ATTR_RDONLY)
-    kernel.set_mount(
-        _PROC, take=kernel.ATTR_RDONLY
-    )  # we still have to write our own user map; the tiers keep /proc closed
+    # We still have to write our own user map there; the tiers keep it closed to the command.
+    kernel.set_mount(_PROC, take=kernel.ATTR_RDONLY)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
 
