@@ -91,7 +91,17 @@ def load_settings(
     try:
         return msgspec.convert(merged, Settings, strict=False)
     except msgspec.ValidationError as fault:
-        raise SettingsError(f"settings: {fault}; see `callboard --help` for names and values") from None
+        raise SettingsError(_worded(str(fault))) from None
+
+
+def _worded(fault: str) -> str:
+    """Say which setting is wrong by the names people set it by."""
+    rule, found, key = fault.partition(" - at `$.")
+    field = key.rstrip("`")
+    if not found or field not in Settings.__struct_fields__:
+        return f"settings: {fault}; see `callboard config show` for names and values"
+    names = {alias for alias, name in _ALIASES.items() if name == field} | {f"CALLBOARD_{field.upper()}"}
+    return f"{' or '.join(sorted(names))} ({field} in a file): {rule[0].lower()}{rule[1:]}"
 
 
 def load_terminal(environment: Mapping[str, str] | None = None) -> Terminal:

@@ -3,13 +3,11 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 SHOWN = Path(__file__).with_name("help.txt")
 ENVIRONMENT = {"PATH": os.defpath, "COLUMNS": "100", "LANG": "C.UTF-8"}
-SECONDS_MAX = 0.5
 PRINTS_ALL = "from tests.unit.gateway.test_cli_help import print_all; print_all()"
 
 
@@ -41,14 +39,12 @@ def test_help_is_as_it_is_checked_in() -> None:
     assert shown() == SHOWN.read_text()
 
 
-def test_help_comes_in_under_half_a_second() -> None:
-    took = [_seconds([sys.executable, "-m", "gateway.cli", "--help"]) for _ in range(3)]
-    assert min(took) < SECONDS_MAX, took
-
-
-def test_fmt_starts_in_a_moment() -> None:
-    took = [_seconds([sys.executable, "-m", "gateway.cli", "fmt"]) for _ in range(5)]
-    assert min(took) < 0.2, took
+def test_help_imports_nothing_heavy() -> None:
+    asked = "import sys\nfrom gateway.commands.main import run_command\nrun_command(['--help'])\n"
+    heavy = ("anthropic", "litestar", "uvicorn", "nats", "asyncpg", "opentelemetry.sdk", "yaml")
+    asked += f"print([name for name in {heavy!r} if name in sys.modules])"
+    made = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    assert made.stdout.splitlines()[-1] == "[]"
 
 
 def test_fmt_imports_no_command() -> None:
@@ -58,12 +54,6 @@ def test_fmt_imports_no_command() -> None:
     )
     made = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True, input="")
     assert made.stdout.strip() == "[]"
-
-
-def _seconds(argv: list[str]) -> float:
-    began = time.monotonic()
-    subprocess.run(argv, capture_output=True, check=True, env=ENVIRONMENT, input=b"")
-    return time.monotonic() - began
 
 
 if __name__ == "__main__":
