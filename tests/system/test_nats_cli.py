@@ -14,7 +14,7 @@ from tests.system.processes import DEMO, House, house
 NATS = shutil.which("nats")
 REASON = "the nats CLI is not installed (go install github.com/nats-io/natscli/nats@latest)"
 pytestmark = pytest.mark.skipif(NATS is None, reason=REASON)
-FMT = f"{sys.executable} -m gateway.cli fmt"
+FMT = f"{Path(sys.executable).parent}/callboard fmt"
 
 
 @pytest.fixture
