@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from actors import spans
-from actors.agent import ModelAnswered, ModelRaised
+from actors.agent_model import ModelAnswered, ModelRaised
 from actors.agent_state import AgentState
 from actors.decider import Command, Perform
 from actors.mailbox import Mailbox, Mailboxes

@@ -2,43 +2,29 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
 
-from actors.agent_state import AgentState
-from actors.commands import BadCommand, parse
-from actors.decider import Advance, Command, Nudge, Perform, Refused, TimerFired, TurnRaised
 from actors.held import Beat, Held
-from actors.mailbox import Mailbox
-from actors.run import AgentEnded, CallEnded
-from actors.turn import Engine, Turn, hand_over_all, until_answered
+from actors.turn import Engine
+from actors.work import HELD_NAK_SECONDS, OUTAGE_NAK_SECONDS, Performs, Work, give_back
 from events import codec
-from events.agent import AgentCanceled, AgentFailed, AgentSucceeded, ModelRefused
 from events.blobs import BlobMissing
-from events.envelope import REPLY, TYPE, Record, to_record
 from events.fact import type_of
 from events.jetstream.api import CALLBOARD, CALLBOARD_INBOX
-from events.jetstream.connection import Bus, NoResponders
+from events.jetstream.connection import Bus
 from events.jetstream.queues import Delivery, Pull, Queues
 from events.jetstream.streams import INBOX_CONSUMER
 from events.log import LogError, LogUnavailable
-from events.subjects import Address, held_subject, parse_command, parse_fact
-from events.tool import ToolCanceled, ToolCompleted, ToolFailed, ToolOutcomeUnknown, ToolRefused
+from events.subjects import Address, parse_fact
 from toolbox.errors import FilesAway
 
-HELD_SECONDS: Final = 2.0
-HELD_NAK_SECONDS: Final = 5.0
-OUTAGE_NAK_SECONDS: Final = 1.0
 SLOTS_REFRESH_SECONDS: Final = 1.0
-RECONNECT_SECONDS: Final = 2.0
 
 log = structlog.get_logger()
-
-Performs = Callable[[Mailbox[Any], Perform], Awaitable[Command]]
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -70,10 +56,10 @@ class Runtime:
         self.bus = bus
         self.engine = engine
         self.queues = queues
-        self.perform = perform
         self.limits = limits
         self.roles = roles
-        self.beat = Beat(ack_wait_seconds=limits.ack_wait_seconds, answer_for=self._answer_for)
+        self.work = Work(bus, engine, perform, release=self._release)
+        self.beat = Beat(ack_wait_seconds=limits.ack_wait_seconds, answer_for=self.work.answer_for)
         self.begun: set[Address] = set()
         self.outdated: set[str] = set()
         self._pulls: dict[str, Pull] = {}
@@ -81,7 +67,6 @@ class Runtime:
         self._turns: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
-        self._reconnected = -RECONNECT_SECONDS
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then finish what is in hand (drain) and return."""
@@ -124,11 +109,14 @@ class Runtime:
             deliver=lambda delivery: self._take(consumer, delivery),
             free=lambda: self._free(consumer),
         )
-        try:
-            await pull.start()
-        except LogUnavailable as fault:
-            log.warning("queue_not_served", queue=consumer, error=str(fault))
-            del self._pulls[consumer]
+        while not self._draining:
+            try:
+                await pull.start()
+            except LogUnavailable as fault:
+                log.warning("queue_waits_for_the_log", queue=consumer, error=str(fault))
+                await asyncio.sleep(OUTAGE_NAK_SECONDS)
+            else:
+                return
 
     def _free(self, queue: str) -> int:
         if self._draining or queue in self.outdated:
@@ -234,248 +222,34 @@ class Runtime:
         """Run the turn of one message and settle it: the only place that acks or naks."""
         try:
             if delivery.stream == CALLBOARD_INBOX:
-                await self._command(delivery, held)
+                await self.work.command(delivery, held)
             else:
-                await self._notice(queue, delivery, held)
+                await self.work.notice(delivery, held)
         except asyncio.CancelledError:
-            await self._nak(held, 0)
+            await give_back(held, 0)
             raise
         except codec.UnknownFact as fault:
             self.outdated.add(queue)
             log.error("outdated", queue=queue, seq=delivery.seq, error=str(fault))
-            await self._nak(held, HELD_NAK_SECONDS)
+            await give_back(held, HELD_NAK_SECONDS)
         except (LogUnavailable, BlobMissing, FilesAway, OSError) as fault:
             log.warning("turn_postponed", queue=queue, seq=delivery.seq, error=str(fault))
-            await self._nak(held, OUTAGE_NAK_SECONDS)
+            await give_back(held, OUTAGE_NAK_SECONDS)
         except Exception as fault:  # one actor's bug must not stop its neighbours; it is counted in the log
             log.exception("turn_failed", queue=queue, seq=delivery.seq)
-            await self._count_failure(held, f"{type(fault).__name__}: {fault}"[:2000])
+            await self.work.count_failure(held, f"{type(fault).__name__}: {fault}"[:2000])
         finally:
             if held.unsubscribe is not None:
                 with suppress(LogError):
                     await held.unsubscribe()
 
-    async def _notice(self, queue: str, delivery: Delivery, held: Held) -> None:
-        record = self._record(delivery)
-        address = _addressee(record)
-        if delivery.delivered > 1 and await self._held_elsewhere(delivery.seq):
-            await held.delivery.nak(HELD_NAK_SECONDS)
-            return
-        box = held.box = self.engine.boxes.of(address)
-        turn = Turn(self.engine, box, notice=record.seq, to=record.to, causation=str(record.seq))
-        async with box.turn:
-            await self._load(box, record)
-            command = self._read(record)
-            await turn.decide(command)
-            if delivery.delivered > 1 and turn.performable() is not None and not turn.appended:
-                await turn.decide(turn.take_over(held.delivery.delivered))
-            handed = turn.unmade(everything=delivery.delivered > 1)
-            request = turn.performable()
-        await hand_over_all(self.engine, address, handed)
-        while request is not None:
-            request = await self._perform(held, box, request, record)
-        self._ended(box)
-        await held.settle()
-
-    async def _load(self, box: Mailbox[Any], record: Record) -> None:
-        if record.address == box.address or box.address.kind == "agent":
-            await box.read_to(record.seq)
-        else:
-            await box.read_on()
-
-    def _read(self, record: Record) -> Command:
-        """Read a notice as a command to the actor it is addressed to."""
-        id_, now_ms = str(record.seq), self.engine.clock.now_ms()
-        match record.fact:
-            case AgentSucceeded() | AgentFailed() | AgentCanceled() as end:
-                return AgentEnded(
-                    id=id_, now_ms=now_ms, ticket=record.seq, actor=record.address.step, seq=record.seq, end=end
-                )
-            case ToolCompleted() | ToolFailed() | ToolCanceled() | ToolOutcomeUnknown() as end if record.to == "run":
-                return CallEnded(id=id_, now_ms=now_ms, ticket=record.seq, call=record.address.call, end=end)
-            case _:
-                return Advance(id=id_, now_ms=now_ms, ticket=record.seq)
-
-    async def _perform(self, held: Held, box: Mailbox[Any], request: Perform, record: Record) -> Perform | None:
-        """Perform an effect, bring its result to the actor, and return the next effect of the same ticket, if any."""
-        held.request = request
-        held.effect = effect = asyncio.ensure_future(self.perform(box, request))
-        try:
-            await asyncio.wait([effect])
-        except asyncio.CancelledError:
-            effect.cancel()
-            await asyncio.wait([effect])
-            raise
-        finally:
-            held.effect = None
-        turn = Turn(self.engine, box, notice=record.seq, to=record.to, causation=str(record.seq))
-        if effect.cancelled():
-            held.lost = (
-                turn.performable() is not None
-            )  # a newer epoch works on this ticket: it is no longer ours to ack
-            return None
-        result = effect.result()
-        next_: Perform | None = None
-        handed: list[Any] = []
-
-        async def bring() -> None:
-            nonlocal next_, handed
-            async with box.turn:
-                await box.read_on()
-                await turn.decide(result)
-                next_, handed = turn.performable(), turn.unmade(everything=False)
-
-        await until_answered(bring)
-        if any(isinstance(one.fact, ModelRefused | ToolRefused) for one in turn.appended):
-            held.lost = True
-            return None
-        await hand_over_all(self.engine, box.address, handed)
-        return next_
-
-    def _ended(self, box: Mailbox[Any]) -> None:
-        if box.state.end is None:
-            return
-        if isinstance(box.state, AgentState):
-            self._release(box.address)
-        else:
-            self.engine.boxes.forget(box.address)
-
-    async def _command(self, delivery: Delivery, held: Held) -> None:
-        try:
-            address, verb = parse_command(delivery.subject)
-            command = parse(address, verb, delivery.body, now_ms=self.engine.clock.now_ms())
-        except (BadCommand, ValueError) as fault:
-            log.warning("command_refused", subject=delivery.subject[:200], error=str(fault))
-            await self._reply(
-                delivery, {"error": {"code": getattr(fault, "code", "bad_subject"), "detail": str(fault)}}
-            )
-            await held.settle()
-            return
-        box = held.box = self.engine.boxes.of(address)
-        turn = Turn(self.engine, box, causation=command.id)
-        answer: dict[str, Any] = {}
-        async with box.turn:
-            await box.read_on()
-            try:
-                await turn.decide(command)
-            except Refused as refused:
-                answer = {"error": {"code": refused.code, "detail": str(refused)}}
-            watch = isinstance(command, TimerFired | Nudge)
-            handed = turn.unmade(everything=watch or delivery.delivered > 1)
-        await hand_over_all(self.engine, address, handed)
-        if watch and box.state.end is None:
-            await self._watch(box, command)
-        answer = answer or {"actor": str(address), "seq": box.seen.last, "appended": [one.seq for one in turn.appended]}
-        await self._reply(delivery, answer)
-        self._ended(box)
-        await held.settle()
-
-    async def _reply(self, delivery: Delivery, answer: dict[str, Any]) -> None:
-        subject = delivery.headers.get(REPLY, "")
-        if subject and len(subject) <= 256 and not subject.startswith(("$", "cb.")) and " " not in subject:
-            await self.bus.publish(subject, msgspec.json.encode(answer))
-
-    # the watch (T6)
-
-    async def _watch(self, box: Mailbox[Any], command: Command) -> None:
-        """Send a nudge, with the queues' ack floors, to whom the actor waits for; take in an agent's end that was missed."""
-        floors = command.floors if isinstance(command, Nudge) else await self.engine.queues.floors()
-        for address in box.decider.open_actors(box.state):
-            if address.kind == "agent" and await self._missed_end(box, address):
-                continue
-            id_ = f"{command.id[:30]}-{(address.call if address.kind == 'tool' else address.step)[-32:]}"
-            body = msgspec.json.encode({"id": id_, "floors": floors})
-            await self.engine.inbox.send(address, "nudge", body, command_id=id_)
-
-    async def _missed_end(self, box: Mailbox[Any], address: Address) -> bool:
-        last = await self.engine.facts.peek(address.fence)
-        if last is None or not isinstance(last.fact, AgentSucceeded | AgentFailed | AgentCanceled):
-            return False
-        turn = Turn(self.engine, box, causation=f"cmd_missed-{last.seq}")
-        command = AgentEnded(
-            id=turn.causation, now_ms=self.engine.clock.now_ms(), actor=address.step, seq=last.seq, end=last.fact
-        )
-        async with box.turn:
-            await box.read_on()
-            await turn.decide(command)
-            handed = turn.unmade(everything=False)
-        await hand_over_all(self.engine, box.address, handed)
-        return True
-
-    # rules T7 and the dead letter
-
-    async def _held_elsewhere(self, ticket: int) -> bool:
-        """Ask whether the performer of a ticket is alive: no responders, or silence twice, says no."""
-        asked = 0
-        while asked < 2:
-            asked += 1
-            try:
-                await self.bus.request(held_subject(ticket), b"", seconds=HELD_SECONDS)
-            except NoResponders:
-                if time.monotonic() - self._reconnected > RECONNECT_SECONDS:
-                    return False
-                asked = 0  # the performer may still be on its way back to the server
-                await asyncio.sleep(RECONNECT_SECONDS / 4)
-                continue
-            except LogUnavailable:
-                continue
-            return True
-        return False
-
     def _back(self) -> None:
         """After a reconnect the server may deliver every ticket again: answer for those in hand before anybody asks."""
-        self._reconnected = time.monotonic()
+        self.work.reconnected = time.monotonic()
         if self._turns is not None and not self._draining:
             self._turns.create_task(self.beat.answer_all())
-
-    async def _answer_for(self, ticket: int) -> Callable[[], Awaitable[None]]:
-        async def answer(message: Any) -> None:
-            await self.bus.publish(message.reply, self.engine.name.encode())
-
-        subscription = await self.bus.subscribe(held_subject(ticket), answer)
-        return subscription.unsubscribe
-
-    async def _count_failure(self, held: Held, error: str) -> None:
-        box = held.box
-        try:
-            if box is not None:
-                message = str(held.delivery.seq)
-                id_ = f"cmd_failed-{message}-{time.time_ns()}"
-                turn = Turn(self.engine, box, causation=id_)
-                async with box.turn:
-                    await box.read_on()
-                    raised = TurnRaised(id=id_, now_ms=self.engine.clock.now_ms(), message=message, error=error)
-                    await turn.decide(raised)
-        except Exception:  # counting failed too: the message comes again
-            log.exception("failure_not_counted", seq=held.delivery.seq)
-        await self._nak(held, OUTAGE_NAK_SECONDS)
-
-    async def _nak(self, held: Held, seconds: float) -> None:
-        """Give a message back; without the server it comes again by itself."""
-        if held.lost:
-            return
-        try:
-            await held.delivery.nak(seconds)
-        except LogError as fault:
-            log.warning("not_given_back", seq=held.delivery.seq, error=str(fault))
-
-    @staticmethod
-    def _record(delivery: Delivery) -> Record:
-        fact = codec.decode(delivery.body, delivery.headers.get(TYPE, ""))
-        return to_record(
-            seq=delivery.seq, subject=delivery.subject, headers=delivery.headers, body=delivery.body, fact=fact
-        )
 
 
 def _agent_of(subject: str) -> Address:
     address, _, _ = parse_fact(subject)
     return address.at(address.step)
-
-
-def _addressee(record: Record) -> Address:
-    """Return the actor that a notice is for."""
-    if record.to == "run":
-        return record.address.at()
-    if record.to.startswith("tool-"):
-        return record.address
-    return record.address.at(record.address.step)

@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from actors.agent import AGENT, RETRY, ModelAnswered, ModelRaised
+from actors.agent import AGENT, RETRY
+from actors.agent_model import ModelAnswered, ModelRaised
 from actors.decider import Cancel, Create, Nudge, Schedule, Send, TakeOver, TimerFired
 from actors.model import ToolResult
 from events.agent import (
