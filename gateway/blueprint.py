@@ -15,7 +15,7 @@ from events.blobs import Blobs
 from events.ids import TOKEN
 from events.plan import Plan, PlanStep, faults
 from events.run import Role, ToolSpec
-from toolbox.registry import UnknownTool, registry
+from toolbox.registry import UnknownTool, granted, registry
 from toolbox.tool import Tool
 
 SHIPPED: Final = Path(__file__).parent / "blueprints"
@@ -202,12 +202,9 @@ async def pin(
 async def _pin(role: RoleFile, *, model: str, blobs: Blobs, workspace: str, tools: Mapping[str, Tool]) -> Role:
     names_ = role.tools or tuple(name for name, tool in tools.items() if tool.offered)
     try:
-        chosen = [tools[name] for name in names_]
-    except (KeyError, UnknownTool):
-        missing = next(name for name in names_ if name not in tools)
-        raise BlueprintError(
-            f"role {role.name}", f"tools: unknown tool {missing[:60]!r}; known: {', '.join(tools)}"
-        ) from None
+        chosen = granted(names_, tools)
+    except UnknownTool as fault:
+        raise BlueprintError(f"role {role.name}", f"tools: {fault}") from None
     definition = Definition(
         name=role.name,
         prompt=role.prompt,
