@@ -16,7 +16,7 @@ from actors.commands import BadCommand, parse
 from actors.decider import Advance, Command, Nudge, Perform, Refused, TimerFired, TurnRaised
 from actors.held import Held
 from actors.mailbox import Mailbox
-from actors.run import AgentEnded, CallEnded
+from actors.run_results import AgentEnded, CallEnded
 from actors.turn import Engine, Turn, hand_over_all, until_answered
 from events import codec
 from events.agent import AgentCanceled, AgentFailed, AgentSucceeded, ModelRefused

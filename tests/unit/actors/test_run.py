@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from actors.decider import Advance, Cancel, Nudge, Refused, Schedule, Send, TimerFired
-from actors.run import CANCEL_TIMER, RUN, WATCH_MS, AgentEnded, CallEnded, StartRun
+from actors.run import CANCEL_TIMER, RUN, WATCH_MS, StartRun
+from actors.run_results import AgentEnded, CallEnded
 from events.agent import AgentCanceled, AgentFailed, AgentRequested, AgentSucceeded
 from events.fact import Changes, File, Finding, Usage, Verdict
 from events.plan import Gate, Plan, PlanStep

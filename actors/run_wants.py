@@ -1,0 +1,94 @@
+"""Whom a run wants: the first facts of its agents and of the questions it puts to humans. Pure."""
+
+import msgspec
+
+from actors.brief import planner_brief, step_brief
+from actors.decider import (
+    Create,
+    Want,
+)
+from actors.run_state import PLANNER, RunState, Step
+from events.agent import AgentRequested
+from events.run import (
+    RunRequested,
+)
+from events.tool import ToolRequested
+
+
+def create(state: RunState, want: Want) -> Create:
+    """Return the request of an agent, or of a question about a gate, that is wanted."""
+    request = state.request
+    assert request is not None
+    if want.address.kind == "agent":
+        step = state.step_of(want.address.step)
+        assert step is not None
+        return _create_agent(state, request, step)
+    return _create_question(state, next(step for step in state.steps.values() if step.ask == want.address.call))
+
+
+def _create_agent(state: RunState, request: RunRequested, step: Step) -> Create:
+    role = request.roles[step.spec.role]
+    planner = step.spec.id == PLANNER and state.plan is None
+    gate = step.spec.gate is not None
+    fact = AgentRequested(
+        step=step.id,
+        key=step.spec.id,
+        role=step.spec.role,
+        attempt=step.attempt,
+        brief=_planner_brief(state, request, step) if planner else _brief(state, request, step),
+        definition=role.definition,
+        model=role.model,
+        tools={name: request.tools[name] for name in role.tools if name in request.tools},
+        files=state.head,
+        writes=step.spec.writes,
+        expects=step.spec.expects,
+        validate=step.spec.validate,
+        gate=gate,
+        planner=planner,
+        plan_roles=tuple(sorted(set(request.roles) - {PLANNER})) if planner else (),
+        approve=request.approve,
+        limits=request.limits,
+    )
+    return Create(asked=step.started, address=state.address.at(step.actor), fact=fact, to=f"start-{step.spec.role}")
+
+
+def _planner_brief(state: RunState, request: RunRequested, step: Step) -> str:
+    del state
+    roles = {name: role.description for name, role in request.roles.items() if name != PLANNER}
+    return planner_brief(goal=request.goal, roles=roles, faults=step.findings[0].message if step.findings else "")
+
+
+def _brief(state: RunState, request: RunRequested, step: Step) -> str:
+    before = state.before.get(step.spec.id, frozenset())
+    summaries = {key: other.summary for key, other in state.steps.items() if key in before and other.summary}
+    return step_brief(
+        goal=request.goal,
+        step=step.spec,
+        summaries=summaries,
+        artifacts=state.artifacts,
+        paths=sorted(state.head),
+        findings=() if step.spec.gate else step.findings,
+        conflicts=step.conflicts,
+    )
+
+
+def _create_question(state: RunState, step: Step) -> Create:
+    gate = step.spec.gate
+    shown = {
+        "gate": step.spec.id,
+        "summary": step.summary,
+        "rounds": step.rounds,
+        "findings": [f"{finding.step}: {finding.message}" for finding in step.findings],
+        "rework": list(gate.rework) if gate else [],
+    }
+    fact = ToolRequested(
+        tool="gate",
+        arguments=msgspec.Raw(msgspec.json.encode(shown)),
+        effect="read",
+        owner="run",
+        key=step.spec.id,
+        role=step.spec.role,
+        kind="gate",
+        risk="high",
+    )
+    return Create(asked=step.asked, address=state.address.at("-", step.ask), fact=fact, to=f"tool-{fact.pool}")
