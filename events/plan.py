@@ -50,7 +50,12 @@ def faults(plan: Plan, roles: Iterable[str]) -> list[str]:
         return ["steps: a plan needs at least one step"]
     if len(plan.steps) > STEPS_MAX:
         return [f"steps: {len(plan.steps)} steps; a plan has at most {STEPS_MAX}"]
-    found = [*_key_faults(plan), *_role_faults(plan, frozenset(roles)), *_reference_faults(plan)]
+    found = [
+        *_key_faults(plan),
+        *_role_faults(plan, frozenset(roles)),
+        *_reference_faults(plan),
+        *_path_faults(plan),
+    ]
     return found or _cycle_faults(plan) or [*_gate_faults(plan), *_overlap_faults(plan)]
 
 
@@ -67,7 +72,7 @@ def _key_faults(plan: Plan) -> list[str]:
 
 
 def _role_faults(plan: Plan, roles: frozenset[str]) -> list[str]:
-    known = ", ".join(sorted(roles))
+    known = ", ".join(sorted(roles)) or "none (role files stand in roles/ beside the blueprint)"
     return [
         f"steps[{index}].role: unknown role {step.role[:60]!r}; known roles: {known}"
         for index, step in enumerate(plan.steps)
@@ -88,6 +93,16 @@ def _reference_faults(plan: Plan) -> list[str]:
                 elif name == step.id:
                     found.append(f"{path}: step {name!r} names itself")
     return found
+
+
+def _path_faults(plan: Plan) -> list[str]:
+    return [
+        f"steps[{index}].{field}[{place}]: {path[:80]!r} must be a path below the run's files, like docs/plan.md"
+        for index, step in enumerate(plan.steps)
+        for field, paths in (("expects", step.expects), ("writes", step.writes))
+        for place, path in enumerate(paths)
+        if not path or path.startswith("/") or ".." in path.split("/")
+    ]
 
 
 def _cycle_faults(plan: Plan) -> list[str]:

@@ -191,12 +191,24 @@ async def pin(
     Raises BlueprintError for a tool that does not exist.
     """
     known = tools if tools is not None else registry()
+    _check_endings(blueprint)
     used = {step.role for step in blueprint.plan.steps} if blueprint.plan else set(blueprint.roles)
     return {
         name: await _pin(role, model=model, blobs=blobs, workspace=workspace, tools=known)
         for name, role in blueprint.roles.items()
         if name in used
     }
+
+
+def _check_endings(blueprint: Blueprint) -> None:
+    """Raise BlueprintError for a step whose role lacks the tool that ends it: it would work, cost, and never be done."""
+    for place, step in enumerate(blueprint.plan.steps if blueprint.plan else ()):
+        ending = "submit_verdict" if step.gate else "finish"
+        role = blueprint.roles[step.role]
+        if role.tools and ending not in role.tools:
+            what = "a gate" if step.gate else "a step"
+            fault = f"{what} ends by the tool {ending}, which role {role.name!r} lacks; add it to the role's tools"
+            raise BlueprintError(f"steps[{place}].role", fault)
 
 
 async def _pin(role: RoleFile, *, model: str, blobs: Blobs, workspace: str, tools: Mapping[str, Tool]) -> Role:

@@ -4,6 +4,7 @@ A stream without a place to go on from begins with a snapshot. A run's stream en
 says why and leaves the client a last id to resume from.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from gateway.tail import Frame, Listener, Tail, Wanted, frame_of
 
 RETRY_MS: Final = 2000
 RECONNECT_MS: Final = 500
+OUTAGES_MAX: Final = 30
 CHUNK_BYTES: Final = 64 * 1024
 SCOPES_MAX: Final = 100
 HEARTBEAT: Final = b": hb\n\n"
@@ -55,20 +57,36 @@ class Feed(msgspec.Struct, frozen=True, kw_only=True):
 async def stream(tail: Tail, feed: Feed) -> AsyncGenerator[bytes]:
     """Yield the bytes of the stream, whole frames each time; it ends by itself."""
     yield b"retry: %d\n\n" % RETRY_MS
-    try:
-        async for chunk in _frames(tail, feed):
-            yield chunk
-    except Cut as cut:
-        yield _event("error", cut.problem.body()) + b"retry: %d\n\n" % RECONNECT_MS
-    except LogError as fault:
-        yield _event("error", unavailable("log", str(fault)).body()) + b"retry: %d\n\n" % RETRY_MS
+    place = Place(feed.after)
+    failures = 0
+    while True:
+        try:
+            async for chunk in _frames(tail, feed, place):
+                failures = 0
+                yield chunk
+        except Cut as cut:
+            yield _event("error", cut.problem.body()) + b"retry: %d\n\n" % RECONNECT_MS
+        except LogError as fault:
+            failures += 1
+            if failures <= OUTAGES_MAX and not tail.over:  # the replay was cut off: go on from its place
+                yield HEARTBEAT
+                await asyncio.sleep(RETRY_MS / 1000)
+                continue
+            yield _event("error", unavailable("log", str(fault)).body()) + b"retry: %d\n\n" % RETRY_MS
+        return
 
 
-async def _frames(tail: Tail, feed: Feed) -> AsyncGenerator[bytes]:
-    position = feed.after
+class Place:
+    """Up to where a stream was sent; None before its snapshot."""
+
+    def __init__(self, seq: int | None) -> None:
+        self.seq = seq
+
+
+async def _frames(tail: Tail, feed: Feed, place: Place) -> AsyncGenerator[bytes]:
     while True:
         with tail.join(feed.wanted, deltas=feed.deltas) as listener:
-            if position is None:
+            if place.seq is None:
                 first = await _snapshot(tail.facts, feed, listener.start)
                 if first is None:  # asked for a moment ago, and this tail is not there yet
                     await _more(tail, listener, feed)
@@ -77,16 +95,17 @@ async def _frames(tail: Tail, feed: Feed) -> AsyncGenerator[bytes]:
                 if first.ends:
                     yield _end(first)
                     return
-                position = listener.start
-            async for frames in _replayed(tail.facts, feed, after=position, upto=listener.start):
-                position = frames[-1].seq
+                place.seq = listener.start
+            async for frames in _replayed(tail.facts, feed, after=place.seq, upto=listener.start):
+                place.seq = frames[-1].seq
                 yield _joined(frames)
                 if feed.run is not None and frames[-1].ends:
                     yield _end(frames[-1])
                     return
             if listener.overflowed:
                 continue  # the replay took longer than the queue is deep: the rest is in the log by now
-            async for frames in _live(tail, listener, feed, after=max(position, listener.start)):
+            async for frames in _live(tail, listener, feed, after=max(place.seq, listener.start)):
+                place.seq = max([place.seq, *(frame.seq for frame in frames)])
                 yield _joined(frames) if frames else HEARTBEAT
                 if feed.run is not None and frames and frames[-1].ends:
                     yield _end(frames[-1])

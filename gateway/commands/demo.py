@@ -1,6 +1,7 @@
 """`callboard demo`: the whole way once, on nothing but this package: a goal in, reviewed and tested files out."""
 
 import asyncio
+import os
 import shutil
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager, suppress
@@ -90,10 +91,18 @@ def _settings(settings: Settings, home: str, *, model: str, speed: float) -> Set
     )
 
 
+def _check_writable(folder: Path) -> None:
+    """Raise Quit if the files could not be put into `folder` in the end."""
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise Quit(USAGE, f"cannot write to {there}: the demo's files would have no place", hint="--keep names another")
+
+
 def free_folder(keep: Path | None) -> Path:
     """Return a folder that can be filled: the one asked for, or the first free `callboard-demo`. Raises Quit."""
     from gateway.commands.artifacts import is_free
 
+    _check_writable(keep.absolute().parent if keep is not None else Path.cwd())
     if keep is not None:
         if not is_free(keep):
             raise Quit(USAGE, f"--keep: {keep} is not empty", hint="choose a folder that is not there yet")

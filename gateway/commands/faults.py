@@ -3,6 +3,7 @@
 Errors are known by name, so that telling one imports nothing.
 """
 
+import errno
 from collections.abc import Mapping
 from typing import Final
 
@@ -11,6 +12,7 @@ import msgspec
 from gateway.commands.exits import FAILED, INTERNAL, UNREACHABLE, USAGE, Quit, of_problem
 from gateway.errors import Problem
 
+UNWRITABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR})
 DOCTOR: Final = "callboard doctor"
 CODES: Final[Mapping[str, tuple[int, str]]] = {
     "gateway.client.Unreachable": (UNREACHABLE, "start one with `callboard up`, or set CALLBOARD_API_URL"),
@@ -53,6 +55,8 @@ def told(fault: BaseException) -> Told | None:
         case BaseExceptionGroup(exceptions=exceptions):
             found = [each for each in map(told, exceptions) if each is not None]
             return found[0] if found and len(found) == len(exceptions) else None
+        case OSError(errno=number, filename=str(path), strerror=str(why)) if number in UNWRITABLE:
+            return Told(USAGE, f"cannot write to {path}: {why}", "choose another folder, as with --home")
         case _:
             return _by_name(fault)
 

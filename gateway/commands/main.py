@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
 import typer
@@ -26,6 +27,8 @@ ANYWHERE: Final = {
     "--log-level": True,
 }
 """Options of the root that may stand behind a command too, and whether a value follows."""
+PLAIN: Final[Mapping[tuple[str, ...], list[str]]] = {(): ["--help"], ("--version",): ["version"]}
+"""What people type first, and what it means."""
 DAILY, NOUNS, SERVERS, MORE = HEADINGS
 
 app = typer.Typer(cls=Root, rich_markup_mode=None, context_settings=CONTEXT, no_args_is_help=True)
@@ -83,7 +86,7 @@ _add("version", meta.version, MORE)
 def run_command(argv: list[str]) -> int:
     """Run one command line and return its exit code; whatever goes wrong is one line on stderr."""
     try:
-        code = app(args=hoisted(argv), prog_name="callboard", standalone_mode=False)
+        code = app(args=hoisted(PLAIN.get(tuple(argv), argv)), prog_name="callboard", standalone_mode=False)
     except typer.TyperException as fault:
         _say(fault.format_message().rstrip("."), "callboard --help" if len(argv) < 2 else f"callboard {argv[0]} --help")
         return USAGE

@@ -28,11 +28,14 @@ def run_server(work: Coroutine[Any, Any, int], settings: Settings, *, process: s
     """Run a serving process to its end and return its exit code."""
     from gateway.telemetry import telemetry
 
-    with (
-        telemetry(settings, process=process, file=None if settings.log_level == "debug" else file),
-        asyncio.Runner(loop_factory=_loop_factory()) as runner,
-    ):
-        return runner.run(work)
+    try:
+        with (
+            telemetry(settings, process=process, file=None if settings.log_level == "debug" else file),
+            asyncio.Runner(loop_factory=_loop_factory()) as runner,
+        ):
+            return runner.run(work)
+    finally:
+        work.close()  # it may never have begun, as when the log file cannot be written
 
 
 def _loop_factory() -> Any:

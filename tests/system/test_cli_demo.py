@@ -109,7 +109,7 @@ async def test_stopped_it_leaves_nothing(tmp_path: Path) -> None:
     process.terminate()
     out, err = await process.communicate()
     del out
-    assert process.returncode == 130
+    assert process.returncode == 130, err.decode()
     assert "the demo was stopped" in err.decode()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tmp"]
     assert [path.name for path in (tmp_path / "tmp").iterdir() if path.name.startswith("callboard-demo")] == []
