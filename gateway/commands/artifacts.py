@@ -116,13 +116,19 @@ async def _cat(at: Here, named: str) -> None:
 
 
 async def _pull(at: Here, named: str, folder: Path, *, yes: bool) -> None:
+    from gateway import views
+
     if not is_free(folder):
         at.screen.confirm(f"{folder} is not empty: write over what is in it?", yes=yes)
     async with at.client() as client:
         run = await find_run(client, named)
+        stands = await client.get(f"/v1/runs/{run}/status", views.Status)
         archive = await client.raw(f"/v1/runs/{run}/files.zip")
     written = unpack(archive, folder)
-    at.screen.say(f"{len(written)} files of {run}")
+    far = (
+        "" if stands.status in views.ENDED else f"; it is {stands.status}: these are the files of the steps done so far"
+    )
+    at.screen.say(f"{len(written)} files of {run}{far}")
     at.screen.write(str(folder))
 
 

@@ -101,7 +101,10 @@ class Teller:
             screen.write(f"#{envelope.seq} {envelope.type}: newer than this program")
             return
         self.board = take(self.board, event)
-        screen.lines([event_line(event, self.board, times=screen.times, columns=screen.columns, look=screen.out)])
+        of = "" if self.board.run else envelope.run
+        screen.lines(
+            [event_line(event, self.board, times=screen.times, columns=screen.columns, look=screen.out, of=of)]
+        )
         if self.verbose:
             screen.lines(detail_lines(event))
 

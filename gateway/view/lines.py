@@ -17,6 +17,7 @@ TimeStyle = Literal["relative", "iso", "unix"]
 NOTABLE: Final = frozenset({"run", "plan", "step", "gate", "approval", "question"})
 LOUD: Final = frozenset({"model.failed", "agent.failed", "agent.checking", "tool.failed", "tool.outcome_unknown"})
 KEY_COLUMNS: Final = 16
+RUN_COLUMNS: Final = 30
 
 
 def notable(fact: Fact) -> bool:
@@ -25,12 +26,18 @@ def notable(fact: Fact) -> bool:
     return name in LOUD or name.partition(".")[0] in NOTABLE
 
 
-def event_line(event: Event, board: Board, *, times: TimeStyle = "relative", columns: int = 0, look: Look) -> Line:
-    """Return an event as a line; `board` has taken it in, so it knows the names of places. `columns` 0: as long as it is."""
+def event_line(
+    event: Event, board: Board, *, times: TimeStyle = "relative", columns: int = 0, look: Look, of: str = ""
+) -> Line:
+    """Return an event as a line; `board` has taken it in, so it knows the names of places.
+
+    `columns` 0: as long as it is. `of` is the run it belongs to, where lines of several runs stand together.
+    """
     said = words(event.fact)
     made = line(
         Piece(_when(event, board, times), "dim"),
         "  ",
+        *((Piece(pad(of, RUN_COLUMNS), "dim"), "  ") if of else ()),
         Piece(pad(look.cut(_where(event, board), KEY_COLUMNS), KEY_COLUMNS), "accent" if event.step != "-" else "bold"),
         "  ",
         Piece(look.sign(said.sign), said.tone),

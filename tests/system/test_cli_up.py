@@ -106,13 +106,22 @@ async def test_events_are_told_in_words_filtered_and_in_full(folder: Folder) -> 
     assert "--after" in some.err
     followed = clean(await folder.run("events", "@last", "-f"))
     assert followed.out == all_.out
+    run = (await folder.run("runs", "get", "@last", "-o", "id")).out.strip()
+    of_all = clean(await folder.run("events", "--type", "run"))
+    assert of_all.out.splitlines()
+    assert run in of_all.out
+    assert all(" run_" in one for one in of_all.out.splitlines())
 
 
-async def test_without_input_an_approval_ends_it_with_8_and_later_decisions_count(folder: Folder) -> None:
+async def test_without_input_an_approval_ends_it_with_8_and_later_decisions_count(
+    folder: Folder, tmp_path: Path
+) -> None:
     waiting = clean(await folder.run("run", GOAL, "--approve", "all", "--no-input"))
     assert waiting.code == 8
     assert "needs a human" in waiting.err
     assert (await folder.run("status", "@last", "-j")).json["status"] == "waiting"
+    pulled = clean(await folder.run("artifacts", "pull", "@last", str(tmp_path / "out")))
+    assert "it is waiting: these are the files of the steps done so far" in pulled.err
     (approval,) = (await folder.run("approvals", "-j")).json["data"]
     shown = clean(await folder.run("approvals", approval["id"]))
     assert approval["tool"] in shown.out
