@@ -7,6 +7,8 @@ import signal
 from pathlib import Path
 from typing import cast
 
+import msgspec
+
 from deploy.errors import DidNotStart, FolderUnusable, PortInUse, last_lines
 from deploy.nats_binary import nats_server_binary
 from deploy.ports import LOOPBACK, free_port, require_free
@@ -33,6 +35,25 @@ jetstream {{
 feature_flags {{ js_ack_fc_v2: false }}
 """
 
+# Not advertised: clients know the addresses they were given, so a proxy or a firewall before a node stays in the way.
+CLUSTER = """\
+cluster {{
+  name: {cluster}
+  listen: "{host}:{port}"
+  no_advertise: true
+  routes: [{routes}]
+}}
+"""
+
+
+class Seat(msgspec.Struct, frozen=True):
+    """A server's place in a cluster: its own name there, its port for the other nodes, and all such ports."""
+
+    cluster: str
+    name: str
+    port: int
+    ports: tuple[int, ...]
+
 
 class NatsServer(Server):
     """`nats.url` is its address. Restarted, it keeps port and data."""
@@ -40,7 +61,15 @@ class NatsServer(Server):
     name = "nats-server"
     stop_signals = (signal.SIGTERM,)
 
-    def __init__(self, folder: Path, *, port: int = 0, binary: Path | None = None, sync_always: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        binary: Path | None = None,
+        sync_always: bool = True,
+        seat: Seat | None = None,
+    ) -> None:
         """Port 0 takes a free one. Without `sync_always` an acknowledged event may wait two minutes for the disk."""
         super().__init__(folder)
         self._named_binary = binary
@@ -48,7 +77,8 @@ class NatsServer(Server):
         self._may_move = port == 0
         self._port = port
         self._monitor_port = 0
-        self._name = f"callboard-{secrets.token_hex(8)}"
+        self._seat = seat
+        self._name = seat.name if seat else f"callboard-{secrets.token_hex(8)}"
 
     @property
     def url(self) -> str:
@@ -57,6 +87,11 @@ class NatsServer(Server):
     @property
     def port(self) -> int:
         return self._port
+
+    @property
+    def server_name(self) -> str:
+        """By this a stream's cluster names its leader."""
+        return self._name
 
     @property
     def monitor_url(self) -> str:
@@ -145,9 +180,15 @@ class NatsServer(Server):
         )
         try:
             store.mkdir(mode=0o700, exist_ok=True)
-            self._config_file.write_text(config)
+            self._config_file.write_text(config + self._cluster_config())
         except OSError as error:
             raise FolderUnusable(self._folder, error.strerror or str(error)) from error
+
+    def _cluster_config(self) -> str:
+        if self._seat is None:
+            return ""
+        routes = ", ".join(f'"nats://{LOOPBACK}:{port}"' for port in self._seat.ports if port != self._seat.port)
+        return CLUSTER.format(cluster=self._seat.cluster, host=LOOPBACK, port=self._seat.port, routes=routes)
 
     @property
     def _config_file(self) -> Path:

@@ -40,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     approval_policy: Literal["auto", "risky", "all"] = "risky"
     approval_seconds: int = 0
     script_speed: float = 1.0
+    tools: tuple[str, ...] = ()  # with commas: package.module:tool
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "json"
     replicas: int = 1
@@ -137,6 +138,10 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     for field in Settings.__struct_fields__:
         name = f"CALLBOARD_{field.upper()}"
         if field != "otel" and environment.get(name):
-            found[field] = environment[name]
+            found[field] = _split(environment[name]) if field == "tools" else environment[name]
     found["otel"] = {name: value for name, value in environment.items() if name.startswith("OTEL_")}
     return found
+
+
+def _split(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]

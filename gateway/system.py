@@ -29,7 +29,7 @@ from events.plan import Plan, PlanStep, faults
 from events.subjects import Address, delta_subject
 from gateway.models import Models
 from gateway.settings import Settings
-from toolbox.registry import registry
+from toolbox.named import with_named
 from toolbox.sandbox import Sandbox
 from toolbox.sandbox import probe as probe_sandbox
 from toolbox.tool import Tool
@@ -95,7 +95,7 @@ async def open_system(
 ) -> AsyncGenerator[System]:
     """Connect to the log, check its streams and yield the system; `lost` is set if the connection closes for good.
 
-    Raises NatsUnreachable, ServerTooOld, StreamDiffers.
+    Raises ToolNotLoaded, NatsUnreachable, ServerTooOld, StreamDiffers.
     """
     name = name or f"{socket.gethostname()}-{os.getpid()}"
     async with connect(
@@ -111,7 +111,7 @@ async def open_system(
             blobs=blobs or FileBlobs(settings.data / "blobs"),
             clock=clock or SystemClock(),
             models=models or Models(settings, cassette=cassette),
-            tools=tools if tools is not None else registry(),
+            tools=tools if tools is not None else with_named(settings.tools),
             name=name,
         )
         try:

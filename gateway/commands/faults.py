@@ -19,6 +19,7 @@ CODES: Final[Mapping[str, tuple[int, str]]] = {
     "gateway.serve.PortInUse": (UNREACHABLE, ""),
     "gateway.settings.SettingsError": (USAGE, ""),
     "gateway.blueprint.BlueprintError": (USAGE, ""),
+    "toolbox.named.ToolNotLoaded": (USAGE, ""),
     "actors.cassette.CassetteError": (USAGE, ""),
     "actors.model.ModelError": (FAILED, "--model scripted needs no key"),
     "events.jetstream.dial.NatsUnreachable": (UNREACHABLE, DOCTOR),
