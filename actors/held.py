@@ -1,7 +1,6 @@
 """What a worker holds: each message in hand beats until it is settled, and its performer answers that it is alive (T5, T7)."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Protocol
@@ -10,6 +9,7 @@ import structlog
 
 from actors.decider import Perform
 from actors.mailbox import Mailbox
+from events.clock import Clock
 from events.log import LogError
 
 log = structlog.get_logger()
@@ -35,10 +35,11 @@ class Delivery(Protocol):
 class Held:
     """One message in hand, and the effect performed on its ticket, if any."""
 
-    def __init__(self, delivery: Delivery, *, ack_wait_seconds: float) -> None:
+    def __init__(self, delivery: Delivery, *, ack_wait_seconds: float, clock: Clock) -> None:
         self.delivery = delivery
         self.ack_wait_seconds = ack_wait_seconds
-        self.beaten = time.monotonic()
+        self.clock = clock
+        self.beaten = clock.monotonic()
         self.lost = False
         self.box: Mailbox[Any] | None = None
         self.request: Perform | None = None
@@ -47,7 +48,7 @@ class Held:
 
     async def settle(self) -> None:
         """Ack, unless the message was away from us for longer than the server waits (a zombie's ack would delete another's ticket)."""
-        if not self.lost and time.monotonic() - self.beaten <= self.ack_wait_seconds:
+        if not self.lost and self.clock.monotonic() - self.beaten <= self.ack_wait_seconds:
             await self.delivery.ack()
 
 
@@ -55,9 +56,14 @@ class Beat:
     """One task that keeps all messages in hand alive, and stops effects that are no longer asked for."""
 
     def __init__(
-        self, *, ack_wait_seconds: float, answer_for: Callable[[int], Awaitable[Callable[[], Awaitable[None]]]]
+        self,
+        *,
+        ack_wait_seconds: float,
+        clock: Clock,
+        answer_for: Callable[[int], Awaitable[Callable[[], Awaitable[None]]]],
     ) -> None:
         self.ack_wait_seconds = ack_wait_seconds
+        self.clock = clock
         self.answer_for = answer_for
         self.held: dict[tuple[str, int], Held] = {}
 
@@ -66,7 +72,7 @@ class Beat:
         pause = self.ack_wait_seconds / 12
         while True:
             await asyncio.sleep(pause)
-            now = time.monotonic()
+            now = self.clock.monotonic()
             for held in list(self.held.values()):
                 if now - held.beaten >= self.ack_wait_seconds / 3:
                     await self._one(held, now)

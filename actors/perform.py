@@ -1,6 +1,5 @@
 """Effects at the rim: call the model, run the tool, and bring what came of it back as a command to the same actor."""
 
-import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Final, Protocol, cast
@@ -151,7 +150,7 @@ class Performer:
 
     async def _run_tool(self, state: ToolState, request: Perform) -> Command:
         id_ = f"cmd_tool-{state.address.call}-{request.epoch}-{request.ticket}"
-        began = time.monotonic()
+        began = self.clock.monotonic()
         try:
             output, changes = await self._call_tool(state, request.epoch)
         except ToolError as fault:
@@ -161,7 +160,7 @@ class Performer:
                 epoch=request.epoch,
                 code=fault.code,
                 reason=str(fault),
-                duration_ms=round((time.monotonic() - began) * 1000),
+                duration_ms=round((self.clock.monotonic() - began) * 1000),
             )
         return ToolReturned(
             id=id_,
@@ -171,7 +170,7 @@ class Performer:
             data=output.data,
             changes=changes,
             artifacts=tuple(_artifact(artifact) for artifact in output.artifacts),
-            duration_ms=round((time.monotonic() - began) * 1000),
+            duration_ms=round((self.clock.monotonic() - began) * 1000),
         )
 
     async def _call_tool(self, state: ToolState, epoch: int) -> tuple[Output, Changes]:

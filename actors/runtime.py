@@ -1,7 +1,6 @@
 """The worker's loop: pulls from the work queues and the inbox no more than it has slots for, and runs a turn a message."""
 
 import asyncio
-import time
 from contextlib import suppress
 from typing import Final
 
@@ -59,7 +58,7 @@ class Runtime:
         self.limits = limits
         self.roles = roles
         self.work = Work(bus, engine, perform, release=self._release)
-        self.beat = Beat(ack_wait_seconds=limits.ack_wait_seconds, answer_for=self.work.answer_for)
+        self.beat = Beat(ack_wait_seconds=limits.ack_wait_seconds, clock=engine.clock, answer_for=self.work.answer_for)
         self.begun: set[Address] = set()
         self.outdated: set[str] = set()
         self._pulls: dict[str, Pull] = {}
@@ -140,14 +139,16 @@ class Runtime:
         key = (delivery.stream, delivery.seq)
         if (held := self.beat.held.get(key)) is not None:
             held.delivery = delivery  # handed again what is in hand: go on, and answer to the new reply subject (T7)
-            held.lost, held.beaten = False, time.monotonic()
+            held.lost, held.beaten = False, self.engine.clock.monotonic()
             return
         if self._turns is None or self._draining:
             return
         self._busy[queue] += 1
         if queue.startswith("start-"):
             self.begun.add(_agent_of(delivery.subject))
-        held = self.beat.held[key] = Held(delivery, ack_wait_seconds=self.limits.ack_wait_seconds)
+        held = self.beat.held[key] = Held(
+            delivery, ack_wait_seconds=self.limits.ack_wait_seconds, clock=self.engine.clock
+        )
         task = self._turns.create_task(self._work(queue, delivery, held))
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._done(queue, key, done))
@@ -245,7 +246,7 @@ class Runtime:
 
     def _back(self) -> None:
         """After a reconnect the server may deliver every ticket again: answer for those in hand before anybody asks."""
-        self.work.reconnected = time.monotonic()
+        self.work.reconnected = self.engine.clock.monotonic()
         if self._turns is not None and not self._draining:
             self._turns.create_task(self.beat.answer_all())
 

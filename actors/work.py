@@ -4,7 +4,6 @@ Here the rules T2, T3, T6 and T7 of ARCHITECTURE.md are kept; acks and naks are 
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -206,7 +205,7 @@ class Work:
             try:
                 await self.bus.request(held_subject(ticket), b"", seconds=HELD_SECONDS)
             except NoResponders:
-                if time.monotonic() - self.reconnected > RECONNECT_SECONDS:
+                if self.engine.clock.monotonic() - self.reconnected > RECONNECT_SECONDS:
                     return False
                 asked = 0  # the performer may still be on its way back to the server
                 await asyncio.sleep(RECONNECT_SECONDS / 4)
@@ -229,7 +228,7 @@ class Work:
         try:
             if box is not None:
                 message = str(held.delivery.seq)
-                id_ = f"cmd_failed-{message}-{time.time_ns()}"
+                id_ = f"{self.engine.clock.new_id('cmd')}-{message}"
                 turn = Turn(self.engine, box, causation=id_)
                 async with box.turn:
                     await box.read_on()

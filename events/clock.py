@@ -15,6 +15,10 @@ class Clock(Protocol):
         """Return milliseconds since the Unix epoch."""
         ...
 
+    def monotonic(self) -> float:
+        """Return seconds that only ever grow, whatever is done to the machine's clock."""
+        ...
+
     def new_id(self, prefix: str) -> str:
         """Return a fresh id, `<prefix>_` and 26 characters."""
         ...
@@ -25,6 +29,9 @@ class SystemClock:
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
 
     def new_id(self, prefix: str) -> str:
         return f"{prefix}_{encode(compat.uuid7().int)}"
