@@ -8,6 +8,7 @@ from typing import Final
 from actors.agent_calls import create, next_calls
 from actors.agent_ending import after_checks, ask, batch_results, checking, conclude, ending_call, fail, fail_model
 from actors.agent_model import ModelAnswered, ModelRaised, answered, raised, retry
+from actors.agent_pause import begun, hold
 from actors.agent_state import AgentState, evolve
 from actors.decider import (
     TURNS_FAILED_MAX,
@@ -16,6 +17,7 @@ from actors.decider import (
     Command,
     Decider,
     Nudge,
+    Pause,
     Perform,
     Request,
     Schedule,
@@ -31,6 +33,7 @@ from events.agent import (
     AgentFailed,
     AgentReissued,
     AgentRequested,
+    AgentResumed,
     AgentSucceeded,
     AgentTurnFailed,
     FromBrief,
@@ -62,7 +65,9 @@ def decide(state: AgentState, command: Command) -> list[Fact]:
             return []
         case Cancel():
             return [] if state.cancel else [AgentCancelRequested(by=command.by, reason=command.reason)]
-        case TimerFired(timer=timer) if timer == RETRY:
+        case Pause():
+            return hold(state, command)
+        case TimerFired(timer=timer) if timer == RETRY and not state.paused:
             return retry(state, command.now_ms)
         case TakeOver():
             return _take_over(state, command)
@@ -82,14 +87,18 @@ def _advance(state: AgentState, request: AgentRequested, command: Command) -> li
         return [AgentCanceled(by=state.cancel.by, reason=state.cancel.reason, usage=state.usage)] if done else []
     if max(state.seen.turns_failed.values(), default=0) >= TURNS_FAILED_MAX:
         return [fail(state, "dead_letter", "its turns kept failing inside the engine")]
+    if state.paused:
+        return []
     if state.model is not None:
         given_up = state.model.failed_seq and not state.model.retry_at
-        return [fail_model(state, state.model)] if given_up else []
+        return [fail_model(state, state.model)] if given_up else retry(state, command.now_ms)
     if state.unfinished_calls():
         return []
     if state.checked:
         return after_checks(state, request, command)
     if state.turn == 0:
+        if state.held and not command.ticket:
+            return []  # the resumed agent's place in its role's queue is its ticket
         return _begin(state, request, command)
     return _after_answer(state, request, command)
 
@@ -137,8 +146,10 @@ def _take_over(state: AgentState, command: TakeOver) -> list[Fact]:
 
 def _nudged(state: AgentState, request: AgentRequested, command: Nudge) -> list[Fact]:
     """Go on if a notice was missed, or reissue a lost ticket; an agent that waits in its role's queue stays there."""
-    if state.turn or state.checks or state.cancel is not None:
+    if begun(state) or state.cancel is not None:
         return _advance(state, request, command) or _reissue(state, command)
+    if state.paused:
+        return []
     return [AgentReissued()] if state.ticket <= command.floors.get(state.queue, 0) else []
 
 
@@ -170,6 +181,8 @@ def pending(state: AgentState) -> list[Request]:
         return [Schedule(asked=asked.failed_seq, timer=RETRY, at_ms=asked.retry_at)]
     if asked is not None:
         return [Perform(ticket=asked.ticket, epoch=asked.epoch)]
+    if state.paused:
+        return []
     return [
         Want(asked=call.asked, address=state.address.at(state.address.step, call.id))
         for call in next_calls(state, request)
@@ -183,6 +196,8 @@ def route(state: AgentState, fact: Fact) -> str:
             return f"start-{role}"
         case AgentReissued():
             return f"start-{state.request.role}" if state.request else "-"
+        case AgentResumed() if state.request is not None and not begun(state):
+            return f"start-{state.request.role}"
         case ModelRequested() | ModelReissued():
             return f"agent-{state.request.role}" if state.request else "-"
         case AgentSucceeded() | AgentFailed() | AgentCanceled():

@@ -10,8 +10,10 @@ from events.agent import (
     AgentCancelRequested,
     AgentChecking,
     AgentFailed,
+    AgentPaused,
     AgentReissued,
     AgentRequested,
+    AgentResumed,
     AgentSucceeded,
     AgentTurnFailed,
     FromBrief,
@@ -113,6 +115,9 @@ class AgentState(msgspec.Struct, frozen=True):
     usage: Usage = Usage()
     cancel: AgentCancelRequested | None = None
     cancel_seq: int = 0
+    paused: bool = False
+    held: bool = False
+    held_at: int = 0
     end: End | None = None
 
     @property
@@ -164,6 +169,11 @@ def evolve(state: AgentState, record: Record) -> AgentState:
             return replace(state, calls=state.calls | calls, checks=tuple(calls), check_rounds=round_, checked=True)
         case AgentCancelRequested() as fact:
             return replace(state, cancel=fact, cancel_seq=record.seq)
+        case AgentPaused(at=at):
+            return replace(state, paused=True, held=True, held_at=max(state.held_at, at))
+        case AgentResumed(at=at):
+            state = replace(state, paused=False, held=True, held_at=max(state.held_at, at))
+            return state if record.to == "-" else replace(state, ticket=record.ticket, queue=record.to)
         case AgentSucceeded() | AgentFailed() | AgentCanceled() as fact:
             return replace(state, end=fact)
         case AgentTurnFailed(message=message):

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from actors.decider import Cancel, Command, Nudge, TimerFired
+from actors.decider import Cancel, Command, Nudge, Pause, Resume, Terminate, TimerFired
 from actors.tool import Decide
 from events.ids import InvalidToken, check_token
 from events.subjects import ActorKind, Address
@@ -33,6 +33,18 @@ class CancelBody(Body, frozen=True, forbid_unknown_fields=True):
     reason: str = ""
 
 
+class TerminateBody(CancelBody, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class PauseBody(CancelBody, frozen=True, forbid_unknown_fields=True):
+    at: int = 0
+
+
+class ResumeBody(PauseBody, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
 class TimerBody(Body, frozen=True, forbid_unknown_fields=True):
     timer: str
 
@@ -51,6 +63,9 @@ class DecideBody(Body, frozen=True, forbid_unknown_fields=True):
 
 BODIES: Final[Mapping[str, tuple[type[Body], frozenset[ActorKind]]]] = {
     "cancel": (CancelBody, frozenset({"run", "agent", "tool"})),
+    "terminate": (TerminateBody, frozenset({"run"})),
+    "pause": (PauseBody, frozenset({"run", "agent"})),
+    "resume": (ResumeBody, frozenset({"run", "agent"})),
     "timer": (TimerBody, frozenset({"run", "agent", "tool"})),
     "nudge": (NudgeBody, frozenset({"run", "agent", "tool"})),
     "decide": (DecideBody, frozenset({"tool"})),
@@ -80,6 +95,12 @@ def parse(address: Address, verb: str, body: bytes, *, now_ms: int) -> Command:
 
 def _command(body: Any, now_ms: int) -> Command:
     match body:
+        case ResumeBody():
+            return Resume(id=body.id, now_ms=now_ms, by=body.by, reason=body.reason, at=body.at)
+        case PauseBody():
+            return Pause(id=body.id, now_ms=now_ms, by=body.by, reason=body.reason, at=body.at)
+        case TerminateBody():
+            return Terminate(id=body.id, now_ms=now_ms, by=body.by, reason=body.reason)
         case CancelBody():
             return Cancel(id=body.id, now_ms=now_ms, by=body.by, reason=body.reason)
         case TimerBody():

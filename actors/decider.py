@@ -45,6 +45,22 @@ class Cancel(Command, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Terminate(Cancel, frozen=True, kw_only=True):
+    """Stop at once, without waiting for what is open to stop."""
+
+
+class Pause(Command, frozen=True, kw_only=True):
+    """Ask nothing new. `at` is the sequence of the fact above that this follows, so that an older word never undoes a newer one."""
+
+    by: str
+    reason: str = ""
+    at: int = 0
+
+
+class Resume(Pause, frozen=True, kw_only=True):
+    """Go on. `at` as in Pause."""
+
+
 class TimerFired(Command, frozen=True, kw_only=True):
     """A timer is due; one that nobody asked for is ignored."""
 

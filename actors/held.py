@@ -99,15 +99,27 @@ class Beat:
         if held.effect is not None and held.unsubscribe is None:
             held.unsubscribe = await self.answer_for(held.delivery.seq)
 
+    def stop_unasked(self, box: Mailbox[Any]) -> None:
+        """Stop at once what is performed here for the actor in `box` and is no longer asked for."""
+        for held in self.held.values():
+            if held.box is box:
+                _stop_unasked(held)
+
     async def _still_asked(self, held: Held) -> None:
-        box, request, effect = held.box, held.request, held.effect
-        if box is None or request is None or effect is None or effect.done():
+        box = held.box
+        if box is None or held.effect is None or held.effect.done():
             return
         last = await box.facts.peek(box.address.fence)
-        if last is None or last.seq <= box.seen.last:
-            return
-        async with box.turn:
-            await box.read_to(last.seq)
-        if request not in box.decider.pending(box.state):
-            log.info("effect_stopped", actor=str(box.address), ticket=request.ticket, epoch=request.epoch)
-            effect.cancel()
+        if last is not None and last.seq > box.seen.last:
+            async with box.turn:
+                await box.read_to(last.seq)
+        _stop_unasked(held)
+
+
+def _stop_unasked(held: Held) -> None:
+    box, request, effect = held.box, held.request, held.effect
+    if box is None or request is None or effect is None or effect.done():
+        return
+    if request not in box.decider.pending(box.state):
+        log.info("effect_stopped", actor=str(box.address), ticket=request.ticket, epoch=request.epoch)
+        effect.cancel()

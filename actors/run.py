@@ -7,14 +7,17 @@ from actors.decider import (
     Cancel,
     Command,
     Decider,
+    Pause,
     Refused,
     Request,
     Schedule,
     Send,
+    Terminate,
     TimerFired,
     TurnRaised,
     Want,
 )
+from actors.run_pause import held, hold
 from actors.run_results import AgentEnded, CallEnded, agent_ended, call_ended
 from actors.run_state import RunState, Step, evolve
 from actors.run_wants import create
@@ -24,7 +27,9 @@ from events.run import (
     RunCanceled,
     RunCancelRequested,
     RunFailed,
+    RunPaused,
     RunRequested,
+    RunResumed,
     RunStarted,
     RunSucceeded,
     RunTurnFailed,
@@ -56,8 +61,12 @@ def decide(state: RunState, command: Command) -> list[Fact]:
             return [] if state.request else [request]
         case Cancel() if state.end is not None and not isinstance(state.end, RunCanceled):
             raise Refused("run_ended", "the run has ended; nothing is left to cancel", recorded=state.end)
+        case Pause() if state.request is not None:
+            return hold(state, command)
         case _ if state.request is None or state.end is not None:
             return []
+        case Terminate(by=by, reason=reason):
+            return [RunCanceled(by=by, reason=reason)]
         case Cancel(by=by, reason=reason):
             return [] if state.cancel else [RunCancelRequested(by=by, reason=reason)]
         case AgentEnded():
@@ -83,6 +92,8 @@ def _advance(state: RunState, request: RunRequested, command: Command) -> list[F
         return [RunStarted()]
     if state.watch is None:
         return [_watch(state, WATCH_MS, command)]
+    if state.paused is not None:
+        return []
     if (failed := state.failed_step()) is not None:
         if state.open_steps():
             return []
@@ -138,28 +149,33 @@ def _timer_fired(state: RunState, timer: str, command: Command) -> list[Fact]:
 
 
 def pending(state: RunState) -> list[Request]:
-    """Return what is asked and not answered: agents to begin, questions to put, stops to send, timers to set."""
-    request = state.request
-    if request is None or state.end is not None:
+    """Return what is asked and not answered: agents to begin, questions to put, stops and pauses to send, timers to set."""
+    if state.request is None:
         return []
+    if state.end is not None:
+        return list(_stops(state, by=f"run {state.address.run} has ended", asked=state.seen.last))
     found: list[Request] = []
     if state.watch is not None:
         found.append(Schedule(asked=state.watch_seq, timer=state.watch.timer, at_ms=state.watch.at))
-    failed = state.failed_step()
-    if state.cancel is not None or failed is not None:
-        asked = state.cancel_seq if state.cancel else state.seen.last
-        by = state.cancel.by if state.cancel else f"step {failed.spec.id} failed" if failed else ""
-        found += [_stop(address, asked, by) for address in open_actors(state)]
-        if state.cancel is not None:
-            found.append(Schedule(asked=asked, timer=CANCEL_TIMER, at_ms=state.cancel_ms + CANCEL_GRACE_MS))
-        return found
+    # Who was asked for exists before it is told to stop or to pause: what is not there can't hear.
     found += [Want(asked=step.started, address=state.address.at(step.actor)) for step in state.open_steps()]
     found += [
         Want(asked=step.asked, address=state.address.at("-", step.ask))
         for step in state.steps.values()
         if step.status == "asking"
     ]
+    if state.cancel is not None:
+        found += _stops(state, by=state.cancel.by, asked=state.cancel_seq)
+        found.append(Schedule(asked=state.cancel_seq, timer=CANCEL_TIMER, at_ms=state.cancel_ms + CANCEL_GRACE_MS))
+    elif (failed := state.failed_step()) is not None:
+        found += _stops(state, by=f"step {failed.spec.id} failed", asked=state.seen.last)
+    else:
+        found += held(state, [(state.address.at(step.actor), step.started) for step in state.open_steps()])
     return found
+
+
+def _stops(state: RunState, *, by: str, asked: int) -> list[Send]:
+    return [_stop(address, asked, by) for address in open_actors(state)]
 
 
 def _stop(address: Address, asked: int, by: str) -> Send:
@@ -168,15 +184,20 @@ def _stop(address: Address, asked: int, by: str) -> Send:
 
 
 def route(state: RunState, fact: Fact) -> str:
-    """Return who must act on `fact`."""
-    del state
-    return "run" if isinstance(fact, RunRequested | RunCancelRequested) else "-"
+    """Return who must act on `fact`; an end that leaves something open still has stops to send."""
+    match fact:
+        case RunRequested() | RunCancelRequested() | RunPaused() | RunResumed():
+            return "run"
+        case RunSucceeded() | RunFailed() | RunCanceled():
+            return "run" if open_actors(state) else "-"
+        case _:
+            return "-"
 
 
 def open_actors(state: RunState) -> list[Address]:
     """Return the agents and the questions the run waits for."""
     agents = [state.address.at(step.actor) for step in state.open_steps()]
-    return agents + [state.address.at("-", step.ask) for step in state.steps.values() if step.ask]
+    return agents + [state.address.at("-", step.ask) for step in state.steps.values() if step.status == "asking"]
 
 
 RUN: Final = Decider(

@@ -19,7 +19,9 @@ from events.run import (
     RunCanceled,
     RunCancelRequested,
     RunFailed,
+    RunPaused,
     RunRequested,
+    RunResumed,
     RunStarted,
     RunSucceeded,
     RunTurnFailed,
@@ -78,6 +80,11 @@ class RunState(msgspec.Struct, frozen=True):
     cancel: RunCancelRequested | None = None
     cancel_seq: int = 0
     cancel_ms: int = 0
+    paused: RunPaused | None = None
+    held_seq: int = 0
+    held_at: int = 0
+    held_by: str = ""
+    held_reason: str = ""
     end: End | None = None
 
     def open_steps(self) -> list[Step]:
@@ -120,12 +127,25 @@ def evolve(state: RunState, record: Record) -> RunState:
             return replace(state, watch=fact, watch_seq=record.seq, watch_interval_ms=interval, moved=False)
         case RunCancelRequested() as fact:
             return replace(state, cancel=fact, cancel_seq=record.seq, cancel_ms=record.time_ms)
+        case RunPaused() | RunResumed() as fact:
+            return _take_hold(state, fact, record.seq)
         case RunSucceeded() | RunFailed() | RunCanceled() as fact:
             return replace(state, end=fact)
         case RunTurnFailed(message=message):
             return replace(state, seen=state.seen.failed(message))
         case _:
             return _take_step(state, record)
+
+
+def _take_hold(state: RunState, fact: RunPaused | RunResumed, seq: int) -> RunState:
+    return replace(
+        state,
+        paused=fact if isinstance(fact, RunPaused) else None,
+        held_seq=seq,
+        held_at=max(state.held_at, fact.at),
+        held_by=fact.by,
+        held_reason=fact.reason,
+    )
 
 
 def _lay_out(state: RunState, plan: Plan) -> RunState:

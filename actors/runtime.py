@@ -2,12 +2,13 @@
 
 import asyncio
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
 
 from actors.held import Beat, Held
+from actors.mailbox import Mailbox
 from actors.turn import Engine
 from actors.work import HELD_NAK_SECONDS, OUTAGE_NAK_SECONDS, Performs, Work, give_back
 from events import codec
@@ -57,7 +58,7 @@ class Runtime:
         self.queues = queues
         self.limits = limits
         self.roles = roles
-        self.work = Work(bus, engine, perform, release=self._release)
+        self.work = Work(bus, engine, perform, release=self._release, stop=self._stop)
         self.beat = Beat(ack_wait_seconds=limits.ack_wait_seconds, clock=engine.clock, answer_for=self.work.answer_for)
         self.begun: set[Address] = set()
         self.outdated: set[str] = set()
@@ -186,12 +187,15 @@ class Runtime:
         last = await self.engine.facts.peek(address.scope)
         if last is None:
             return
-        waits = last.type.startswith("approval.requested.")
+        waits = last.type.startswith(("approval.requested.", "agent.paused."))
         ended = last.address == address and type_of(last.fact).startswith(
             ("agent.succeeded.", "agent.failed.", "agent.canceled.")
         )
         if waits or ended:
             self._release(address)
+
+    def _stop(self, box: Mailbox[Any]) -> None:
+        self.beat.stop_unasked(box)
 
     def _release(self, address: Address) -> None:
         if address in self.begun:

@@ -16,6 +16,7 @@ from actors.decider import Advance, Command, Nudge, Perform, Refused, TimerFired
 from actors.held import Held
 from actors.mailbox import Mailbox
 from actors.run_results import AgentEnded, CallEnded
+from actors.standing import standing
 from actors.turn import Engine, Turn, hand_over_all, until_answered
 from events import codec
 from events.agent import AgentCanceled, AgentFailed, AgentSucceeded, ModelRefused
@@ -37,13 +38,24 @@ Performs = Callable[[Mailbox[Any], Perform], Awaitable[Command]]
 
 
 class Work:
-    """What a worker does with the messages in its hand; `release` is told of agents that ended."""
+    """What a worker does with the messages in its hand; `release` is told of agents that ended or pause,
+    `stop` of actors whose effects may no longer be asked for.
+    """
 
-    def __init__(self, bus: Bus, engine: Engine, perform: Performs, *, release: Callable[[Address], None]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        engine: Engine,
+        perform: Performs,
+        *,
+        release: Callable[[Address], None],
+        stop: Callable[[Mailbox[Any]], None],
+    ) -> None:
         self.bus = bus
         self.engine = engine
         self.perform = perform
         self.release = release
+        self.stop = stop
         self.reconnected = -RECONNECT_SECONDS
 
     async def notice(self, delivery: Delivery, held: Held) -> None:
@@ -57,6 +69,8 @@ class Work:
         turn = Turn(self.engine, box, notice=record.seq, to=record.to, causation=str(record.seq))
         async with box.turn:
             await self._load(box, record)
+            for missed in await standing(self.engine, record):
+                await turn.decide(missed)
             command = self._read(record)
             await turn.decide(command)
             if delivery.delivered > 1 and turn.performable() is not None and not turn.appended:
@@ -125,11 +139,10 @@ class Work:
         return next_
 
     def _ended(self, box: Mailbox[Any]) -> None:
-        if box.state.end is None:
-            return
-        if isinstance(box.state, AgentState):
+        agent = isinstance(box.state, AgentState)
+        if agent and (box.state.end is not None or box.state.paused):
             self.release(box.address)
-        else:
+        elif not agent and box.state.end is not None:
             self.engine.boxes.forget(box.address)
 
     async def command(self, delivery: Delivery, held: Held) -> None:
@@ -155,6 +168,8 @@ class Work:
                 answer = {"error": {"code": refused.code, "detail": str(refused)}}
             watch = isinstance(command, TimerFired | Nudge)
             handed = turn.unmade(everything=watch or delivery.delivered > 1)
+        if turn.appended:
+            self.stop(box)
         await hand_over_all(self.engine, address, handed)
         if watch and box.state.end is None:
             await self._watch(box, command)

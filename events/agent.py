@@ -160,6 +160,22 @@ class AgentCancelRequested(Fact, frozen=True, kw_only=True, tag="agent.cancel_re
     reason: str = ""
 
 
+class AgentPaused(Fact, frozen=True, kw_only=True, tag="agent.paused.v1"):
+    """Nothing new is asked; what is in flight ends and is stored. `at` is the run's fact that said so."""
+
+    by: str
+    reason: str = ""
+    at: int = 0
+
+
+class AgentResumed(Fact, frozen=True, kw_only=True, tag="agent.resumed.v1"):
+    """The agent goes on where it was; before its first model call this fact is its new ticket. `at` as in `agent.paused`."""
+
+    by: str
+    reason: str = ""
+    at: int = 0
+
+
 class AgentSucceeded(Fact, frozen=True, kw_only=True, tag="agent.succeeded.v1"):
     """The attempt has its result; `changes` are against the files it started from."""
 
@@ -207,6 +223,8 @@ AgentFact = (
     | AgentChecking
     | AgentReissued
     | AgentCancelRequested
+    | AgentPaused
+    | AgentResumed
     | AgentSucceeded
     | AgentFailed
     | AgentCanceled

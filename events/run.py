@@ -185,6 +185,22 @@ class RunCancelRequested(Fact, frozen=True, kw_only=True, tag="run.cancel_reques
     reason: str = ""
 
 
+class RunPaused(Fact, frozen=True, kw_only=True, tag="run.paused.v1"):
+    """Nothing new is asked; what is in flight ends and is stored. `at` is the fact of the run above that said so, if one did."""
+
+    by: str
+    reason: str = ""
+    at: int = 0
+
+
+class RunResumed(Fact, frozen=True, kw_only=True, tag="run.resumed.v1"):
+    """The run goes on where it was paused. `at` as in `run.paused`."""
+
+    by: str
+    reason: str = ""
+    at: int = 0
+
+
 class RunCanceled(Fact, frozen=True, kw_only=True, tag="run.canceled.v1"):
     """The run ended by a cancel."""
 
@@ -228,6 +244,8 @@ RunFact = (
     | GateReopened
     | TimerSet
     | RunCancelRequested
+    | RunPaused
+    | RunResumed
     | RunCanceled
     | RunSucceeded
     | RunFailed

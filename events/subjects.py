@@ -76,6 +76,11 @@ def name_scope(workspace: str, *, run: str = "*", name: str) -> str:
     return f"{ROOT}.{workspace}.evt.{run}.*.*.{name}.>"
 
 
+def kind_scope(address: Address, kind: str) -> str:
+    """Return the filter of an actor's own facts of one kind, as `run` of a run."""
+    return f"{ROOT}.{address.workspace}.evt.{address.run}.{address.step}.{address.call}.{kind}.>"
+
+
 def call_anywhere(workspace: str, call: str) -> str:
     """Return the filter that finds a call's facts without knowing its run and step."""
     return f"{ROOT}.{workspace}.evt.*.*.{call}.>"

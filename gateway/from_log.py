@@ -91,6 +91,8 @@ def _status(state: RunState, asked: Sequence[ApprovalRow]) -> str:
 def _status_under_way(state: RunState, asked: Sequence[ApprovalRow]) -> str:
     waiting = {row.attempt for row in asked}
     open_ = [step.actor for step in state.open_steps()]
+    if state.paused is not None:
+        return "paused"
     if not state.started:
         return "queued"
     if any(step.status == "asking" for step in state.steps.values()):

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from actors.decider import Cancel, Command, Refused
+from actors.decider import Cancel, Command, Pause, Refused, Resume, Terminate
 from actors.run import StartRun
 from actors.run_state import RunState
 from actors.tool import Decide, ToolState, call_id
@@ -38,6 +38,9 @@ LIMITS_MAX: Final[Mapping[str, int]] = {
     "deliveries_max": 100,
 }
 """How far a request may stretch a run's limits."""
+
+
+Told = Cancel | Pause
 
 
 class CreateRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -90,7 +93,7 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CancelRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Why a run is stopped, and by whom."""
+    """Why a run is stopped, paused or let go on, and by whom."""
 
     reason: str = ""
     by: str = ""
@@ -190,17 +193,31 @@ class Operations:
             hint = "callboard run GOAL --blueprint software"
             raise Problem(422, "unknown_blueprint", f"blueprint: {fault}", hint=hint) from None
 
-    async def cancel_run(self, workspace: str, run: str, request: CancelRun, *, by: str, key: str = "") -> str:
-        """Stop a run; canceling a canceled run is no error. Returns the run's state word. Raises Problem."""
-        address = check_run(workspace, run)
-        command = Cancel(
-            id=self._command_id("cancel", key),
+    async def cancel_run(self, workspace: str, run: str, request: CancelRun, *, by: str, key: str = "") -> None:
+        """Stop a run; canceling a canceled run is no error. Raises Problem."""
+        await self._tell(check_run(workspace, run), Cancel, request, by=by, key=key)
+
+    async def terminate_run(self, workspace: str, run: str, request: CancelRun, *, by: str, key: str = "") -> None:
+        """Stop a run at once: it is canceled now, and what it has open is told to stop. Raises Problem."""
+        await self._tell(check_run(workspace, run), Terminate, request, by=by, key=key)
+
+    async def pause_run(self, workspace: str, run: str, request: CancelRun, *, by: str, key: str = "") -> None:
+        """Pause a run; pausing a paused run is no error. Raises Problem."""
+        await self._tell(check_run(workspace, run), Pause, request, by=by, key=key)
+
+    async def resume_run(self, workspace: str, run: str, request: CancelRun, *, by: str, key: str = "") -> None:
+        """Let a paused run go on; resuming one that goes on is no error. Raises Problem."""
+        await self._tell(check_run(workspace, run), Resume, request, by=by, key=key)
+
+    async def _tell(self, address: Address, command: type[Told], request: CancelRun, *, by: str, key: str) -> None:
+        _check_reason(request.reason)
+        told = command(
+            id=self._command_id(command.__name__.lower(), key),
             now_ms=self.system.clock.now_ms(),
             by=request.by or by,
             reason=request.reason,
         )
-        await self._answer(address, command, must_exist=True)
-        return "canceling"
+        await self._answer(address, told, must_exist=True)
 
     async def decide(self, workspace: str, approval: str, request: DecideApproval, *, by: str) -> Decided:
         """Decide on an approval; the first decision is the decision, a different later one is a 409 with the first.
@@ -319,6 +336,11 @@ def _check_labels(labels: Mapping[str, str]) -> None:
     for name, value in labels.items():
         if len(name) > 64 or len(value) > 256:
             raise invalid(f"/labels/{name[:64]}", "a label's name has at most 64 characters, its value 256")
+
+
+def _check_reason(reason: str) -> None:
+    if len(reason) > COMMENT_CHARS_MAX:
+        raise invalid("/reason", f"{len(reason)} characters; at most {COMMENT_CHARS_MAX}")
 
 
 def _check_limits(limits: Limits) -> None:

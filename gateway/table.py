@@ -3,10 +3,11 @@
 from typing import Final
 
 from gateway.route import Route
-from gateway.routes import approvals, artifacts, blueprints, events, meta, runs
+from gateway.routes import approvals, artifacts, blueprints, events, meta, runs, stops
 
 ROUTES: Final[tuple[Route, ...]] = (
     *runs.ROUTES,
+    *stops.ROUTES,
     *events.ROUTES,
     *approvals.ROUTES,
     *artifacts.ROUTES,

@@ -19,7 +19,9 @@ from events.run import (
     PlanAccepted,
     RunCanceled,
     RunFailed,
+    RunPaused,
     RunRequested,
+    RunResumed,
     RunStarted,
     RunSucceeded,
     StepCanceled,
@@ -89,6 +91,8 @@ def project(record: Record) -> list[Statement]:
             return [_one(record, runs_sql.START, record.time_ms), _one(record, runs_sql.SETTLE)]
         case PlanAccepted():
             return [_one(record, runs_sql.PLAN), _one(record, runs_sql.SETTLE)]
+        case RunPaused() | RunResumed() as fact:
+            return [_one(record, runs_sql.PAUSE, isinstance(fact, RunPaused)), _one(record, runs_sql.SETTLE)]
         case RunSucceeded(summary=summary):
             return [_ended(record, "succeeded", summary=summary), _one(record, runs_sql.SETTLE)]
         case RunFailed(code=code, reason=reason, step=step):
@@ -127,7 +131,7 @@ def _ended(
 
 PROJECTION: Final = Projection(
     name="runs",
-    version=1,
+    version=2,
     tables=(runs_sql.RUNS,),
     project=project,
     handles=(
@@ -143,6 +147,8 @@ PROJECTION: Final = Projection(
         GateFailed,
         GateWaived,
         GateReopened,
+        RunPaused,
+        RunResumed,
         RunSucceeded,
         RunFailed,
         RunCanceled,

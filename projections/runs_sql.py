@@ -18,6 +18,7 @@ RUNS: Final = Table(
         labels      jsonb NOT NULL,
         by          text NOT NULL,
         planned     boolean NOT NULL,
+        paused      boolean NOT NULL DEFAULT false,
         ended       text NOT NULL DEFAULT '',
         status      text NOT NULL DEFAULT 'queued',
         waiting_on  jsonb NOT NULL DEFAULT '[]',
@@ -67,6 +68,15 @@ PLAN: Final = Sql(
     """,
 )
 
+PAUSE: Final = Sql(
+    name="runs.pause",
+    text="""
+    UPDATE runs r SET paused = u.paused
+    FROM unnest($1::text[], $2::text[], $3::boolean[]) AS u (workspace, id, paused)
+    WHERE r.workspace = u.workspace AND r.id = u.id
+    """,
+)
+
 END: Final = Sql(
     name="runs.end",
     text="""
@@ -88,6 +98,7 @@ SETTLE: Final = Sql(
     FROM (
         SELECT r.workspace, r.id, s.steps_total, s.steps_done, a.waiting_on, CASE
             WHEN r.ended <> '' THEN r.ended
+            WHEN r.paused THEN 'paused'
             WHEN r.started_at IS NULL THEN 'queued'
             WHEN s.asking THEN 'needs_input'
             WHEN s.open > 0 AND s.open = s.open_asked THEN 'waiting'

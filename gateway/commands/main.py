@@ -7,7 +7,20 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from gateway.commands import admin, approvals, artifacts, blueprints, demo, doctor, events, meta, processes, runs, up
+from gateway.commands import (
+    admin,
+    approvals,
+    artifacts,
+    blueprints,
+    demo,
+    doctor,
+    events,
+    meta,
+    processes,
+    runs,
+    stops,
+    up,
+)
 from gateway.commands import run as run_module
 from gateway.commands.exits import INTERNAL, INTERRUPTED, OK, USAGE
 from gateway.commands.faults import told
@@ -66,7 +79,7 @@ _add("status", runs.status, DAILY)
 _add("events", events.events, DAILY)
 _add("approve", approvals.approve, DAILY)
 _add("reject", approvals.reject, DAILY)
-_add("cancel", runs.cancel, DAILY)
+_add("cancel", stops.cancel, DAILY)
 _add("list", runs.list_runs, DAILY)
 app.add_typer(runs.app, name="runs", rich_help_panel=NOUNS)
 app.add_typer(approvals.app, name="approvals", rich_help_panel=NOUNS)

@@ -1,18 +1,17 @@
-"""`callboard runs`, `list`, `status`, `cancel`: look at runs, and stop them."""
+"""`callboard runs`, `list`, `status`: look at runs."""
 
 from typing import Annotated
 
 import msgspec
 import typer
 
-from gateway.commands.exits import OK, PENDING, Quit, of_run
+from gateway.commands.exits import PENDING, Quit, of_run
 from gateway.commands.nouns import Noun, group
 from gateway.commands.options import (
     Here,
     JsonOption,
     LimitOption,
     OutputOption,
-    QuietOption,
     RunArgument,
     YesOption,
     find_run,
@@ -81,19 +80,6 @@ def steps(ctx: typer.Context, run: RunArgument, output: OutputOption = "table", 
 def graph(ctx: typer.Context, run: RunArgument, output: OutputOption = "table", json: JsonOption = False) -> None:
     """Show the plan of a run: what needs what, and what a gate may send back."""
     run_async(_graph(here(ctx, output=output, json=json), run))
-
-
-@app.command("cancel")
-def cancel(
-    ctx: typer.Context,
-    run: RunArgument,
-    reason: Annotated[str, typer.Option("-m", "--reason", help="Why; it stands in the log.")] = "",
-    output: OutputOption = "table",
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Stop a run: nothing new starts, what runs is told to stop."""
-    run_async(_cancel(here(ctx, output=output, json=json, quiet=quiet), run, reason))
 
 
 def status(
@@ -193,22 +179,6 @@ async def _graph(at: Here, named: str) -> None:
     at.screen.one(raw, id_=run, lines=lambda: graph_lines(graph, showing))
 
 
-async def _cancel(at: Here, named: str, reason: str) -> int:
-    from gateway import views
-    from gateway.commands.asking import who
-
-    async with at.client() as client:
-        run = await find_run(client, named)
-        raw = await client.post(f"/v1/runs/{run}/cancel", {"reason": reason, "by": who()}, msgspec.Raw)
-    view = msgspec.json.decode(bytes(raw), type=views.Run)
-    if at.screen.quiet or not at.screen.is_table:
-        at.screen.one(bytes(raw), id_=run, lines=list)
-    else:
-        word = "canceled" if view.status == "canceled" else "is being canceled"
-        at.screen.say(f"{run} {word}")
-    return OK
-
-
 async def _overview(at: Here) -> None:
     from gateway import views
     from gateway.view.entities import APPROVALS, RUNS, approval_row, run_row
@@ -216,7 +186,7 @@ async def _overview(at: Here) -> None:
     from gateway.view.table import table
 
     async with at.client() as client:
-        states = ("running", "planning", "queued", "waiting", "needs_input")
+        states = ("running", "planning", "queued", "waiting", "needs_input", "paused")
         rows = [row for state in states for row in await client.page("/v1/runs", limit=50, status=state)]
         waiting = await client.page("/v1/approvals", limit=50, status="pending")
     runs = [msgspec.json.decode(row, type=views.Run) for row in rows]

@@ -1,4 +1,4 @@
-"""Runs: begin, look, follow, stop."""
+"""Runs: begin, look, follow."""
 
 import asyncio
 import re
@@ -13,9 +13,9 @@ from gateway import shown, views
 from gateway.errors import invalid
 from gateway.follow import run_feed, stream_reply
 from gateway.gateway import Gateway
-from gateway.operations import CancelRun, CreateRun, RunAccepted
+from gateway.operations import CreateRun, RunAccepted
 from gateway.reply import Reply
-from gateway.route import REPLAYED, Answered, Caller, once, route
+from gateway.route import REPLAYED, Answered, Caller, route
 from gateway.tail import TERMINAL, Wanted
 from projections.pages import LIMIT_DEFAULT, LIMIT_MAX
 from projections.usage import UsageGroup
@@ -51,13 +51,6 @@ class UsageOfRun(OfRun, frozen=True, forbid_unknown_fields=True):
     """A run, and what to group its usage by."""
 
     group_by: UsageGroup = "model"
-
-
-class CancelOfRun(OfRun, frozen=True, forbid_unknown_fields=True):
-    """Which run to stop, and why."""
-
-    reason: str = ""
-    by: str = ""
 
 
 async def create(gateway: Gateway, caller: Caller, asked: CreateRun) -> Answered:
@@ -132,17 +125,6 @@ async def usage(gateway: Gateway, caller: Caller, asked: UsageOfRun) -> Answered
     return Answered(await gateway.reads.usage(caller.workspace, asked.id, asked.group_by))
 
 
-async def cancel(gateway: Gateway, caller: Caller, asked: CancelOfRun) -> Answered:
-    """Stop a run; one that is stopped already stays so."""
-
-    async def act() -> Answered:
-        request = CancelRun(reason=asked.reason, by=asked.by)
-        await gateway.operations.cancel_run(caller.workspace, asked.id, request, by=caller.by, key=caller.key)
-        return Answered(await gateway.reads.run(caller.workspace, asked.id))
-
-    return await once(gateway, caller, "runs.cancel", asked=asked, act=act)
-
-
 async def _create_and_stream(gateway: Gateway, caller: Caller, asked: CreateRun) -> ASGIApp:
     gateway.open_stream()  # first: a run that is begun must not be answered with a refusal
     try:
@@ -196,5 +178,4 @@ ROUTES: Final = (
     route("runs.steps", "GET /v1/runs/{id}/steps", handle=steps, answers=views.List[views.Step]),
     route("runs.graph", "GET /v1/runs/{id}/graph", handle=graph, answers=views.Graph),
     route("runs.usage", "GET /v1/runs/{id}/usage", handle=usage, answers=views.Used),
-    route("runs.cancel", "POST /v1/runs/{id}/cancel", handle=cancel, answers=views.Run),
 )

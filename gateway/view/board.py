@@ -86,6 +86,7 @@ class Board(msgspec.Struct, frozen=True):
     planned: bool = False
     started: bool = False
     canceling: bool = False
+    paused: bool = False
     end: RunSucceeded | RunFailed | RunCanceled | None = None
     steps: dict[str, Step] = {}
     actors: dict[str, str] = {}
@@ -114,6 +115,8 @@ class Board(msgspec.Struct, frozen=True):
 
     def _status_under_way(self) -> str:
         open_ = [step for step in self.steps.values() if step.status in ("running", "waiting")]
+        if self.paused:
+            return "paused"
         if not self.started:
             return "queued"
         if any(step.gate and step.status == "waiting" and not step.calls for step in open_):

@@ -14,7 +14,9 @@ from events.run import (
     RunCanceled,
     RunCancelRequested,
     RunFailed,
+    RunPaused,
     RunRequested,
+    RunResumed,
     RunStarted,
     RunSucceeded,
     StepCanceled,
@@ -64,6 +66,8 @@ def _take_run(board: Board, event: Event) -> Board:
             return _plan(board, plan)
         case RunCancelRequested():
             return replace(board, canceling=True)
+        case RunPaused() | RunResumed() as fact:
+            return replace(board, paused=isinstance(fact, RunPaused))
         case RunSucceeded() | RunFailed() | RunCanceled() as end:
             steps = {key: _at_end(step, event.time_ms) for key, step in board.steps.items()}
             return replace(board, end=end, steps=steps, asks={})

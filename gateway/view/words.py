@@ -15,7 +15,9 @@ from events.run import (
     RunCancelRequested,
     RunFact,
     RunFailed,
+    RunPaused,
     RunRequested,
+    RunResumed,
     RunStarted,
     RunSucceeded,
     RunTurnFailed,
@@ -57,6 +59,10 @@ def _of_run(fact: RunFact) -> Words:
             return done(f"plan accepted: {plural(len(plan.steps), 'step')} ({keys})")
         case RunCancelRequested(by=by, reason=reason):
             return warn(f"cancel asked for by {who(by)}{because(reason)}")
+        case RunPaused(by=by, reason=reason):
+            return warn(f"run paused by {who(by)}{because(reason)}")
+        case RunResumed(by=by, reason=reason):
+            return working(f"run resumed by {who(by)}{because(reason)}")
         case RunCanceled(by=by, reason=reason):
             return bad(f"run canceled by {who(by)}{because(reason)}")
         case RunSucceeded(summary=summary):

@@ -8,8 +8,10 @@ from events.agent import (
     AgentChecking,
     AgentFact,
     AgentFailed,
+    AgentPaused,
     AgentReissued,
     AgentRequested,
+    AgentResumed,
     AgentSucceeded,
     AgentTurnFailed,
     Block,
@@ -58,6 +60,10 @@ def of_agent(fact: AgentFact) -> Words:
             return warn("the agent's start was lost and is issued again")
         case AgentCancelRequested(by=by, reason=reason):
             return warn(f"agent told to stop by {who(by)}{because(reason)}")
+        case AgentPaused(by=by, reason=reason):
+            return note(f"agent paused by {who(by)}{because(reason)}")
+        case AgentResumed(by=by, reason=reason):
+            return note(f"agent resumed by {who(by)}{because(reason)}")
         case AgentSucceeded(summary=summary, changes=changes, artifacts=artifacts, turns=turns):
             files = left(changes, len(artifacts))
             return done(f"agent done after {plural(turns, 'turn')}: {short(summary)}{aside(files)}")

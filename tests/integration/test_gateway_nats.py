@@ -195,7 +195,7 @@ async def test_the_service_shows_itself_to_the_nats_tools(client: Client, doors:
     subjects = {endpoint["subject"]: endpoint for endpoint in found["endpoints"]}
     for operation in ("runs.create", "runs.list", "runs.get", "runs.status", "runs.steps", "runs.artifacts", "runs.events",
                       "runs.result", "runs.graph", "runs.cancel", "approvals.list", "approvals.get", "approvals.decide",
-                      "artifacts.list", "artifacts.get", "blueprints.list"):  # fmt: skip
+                      "runs.terminate", "runs.pause", "runs.resume", "artifacts.list", "artifacts.get", "blueprints.list"):  # fmt: skip
         assert f"cb.*.api.{operation}" in subjects
     schema = subjects["cb.*.api.runs.create"]["metadata"]["schema"]
     url, _, pointer = schema.partition("#")

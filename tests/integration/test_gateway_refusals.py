@@ -147,7 +147,13 @@ async def assert_refused_everywhere(doors: Doors, id_: str) -> None:
         answer = await doors.http.get(place.format(id_))
         assert answer.status_code in allowed, (place, answer.text)
         assert answer.headers["content-type"] == "application/problem+json"
-    for place, body in (("/v1/runs/{}/cancel", {}), ("/v1/approvals/{}/decision", {"decision": "approve"})):
+    for place, body in (
+        ("/v1/runs/{}/cancel", {}),
+        ("/v1/runs/{}/terminate", {}),
+        ("/v1/runs/{}/pause", {}),
+        ("/v1/runs/{}/resume", {}),
+        ("/v1/approvals/{}/decision", {"decision": "approve"}),
+    ):
         answer = await doors.http.post(place.format(id_), json=body)
         assert answer.status_code in allowed, (place, answer.text)
 

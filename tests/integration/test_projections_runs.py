@@ -7,7 +7,7 @@ import pytest
 
 from events.agent import FromBrief, ModelRequested, ModelResponded, Text
 from events.fact import Usage, Wait
-from events.run import RunFailed, StepStarted
+from events.run import RunFailed, RunPaused, RunResumed, StepStarted
 from projections.errors import InvalidQuery
 from projections.runs import RunRow, run, runs
 from projections.store import Store, open_store
@@ -61,6 +61,19 @@ async def test_a_run_without_a_plan_is_planning_until_one_is_accepted(store: Sto
     story.plan()
     planned = await row_of(store, story)
     assert (planned.status, planned.steps_total, planned.steps_done) == ("running", 5, 0)
+
+
+async def test_a_run_is_paused_until_it_is_resumed_or_ends(store: Store):
+    story = Story(History())
+    story.start()
+    story.begin("backend")
+    story.history.run(RunPaused(by="ann"))
+    assert (await row_of(store, story)).status == "paused"
+    story.history.run(RunResumed(by="ann"))
+    assert (await row_of(store, story)).status == "running"
+    story.history.run(RunPaused(by="ann"))
+    story.canceled()
+    assert (await row_of(store, story)).status == "canceled"
 
 
 async def test_a_run_waits_when_every_open_step_waits_for_a_human(store: Store):

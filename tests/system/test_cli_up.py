@@ -142,6 +142,18 @@ async def test_a_canceled_run_is_an_error_with_its_own_code(folder: Folder) -> N
     assert (await folder.run("cancel", "@last")).code == 0
 
 
+async def test_a_paused_run_is_told_as_such_goes_on_when_resumed_and_ends_when_terminated(folder: Folder) -> None:
+    assert (await folder.run("run", GOAL, "--approve", "all", "--no-input")).code == 8
+    paused = clean(await folder.run("runs", "pause", "@last", "-m", "lunch"))
+    assert (paused.code, "is paused" in paused.out + paused.err) == (0, True)
+    assert (await folder.run("status", "@last", "-j")).json["status"] == "paused"
+    assert (await folder.run("runs", "pause", "@last", "-q")).out.startswith("run_")
+    assert (await folder.run("runs", "resume", "@last", "-j")).json["status"] != "paused"
+    ended_ = clean(await folder.run("runs", "terminate", "@last", "-m", "enough", "-j"))
+    assert (ended_.code, ended_.json["status"], ended_.json["error"]["reason"]) == (0, "canceled", "enough")
+    assert clean(await folder.run("runs", "pause", "@last")).code == 9
+
+
 async def test_yes_approves_and_says_so(folder: Folder) -> None:
     found = clean(await folder.run("run", GOAL, "--approve", "all", "--yes"))
     assert found.code == 0

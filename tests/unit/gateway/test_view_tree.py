@@ -6,7 +6,7 @@ from textwrap import dedent
 import pytest
 
 from events.envelope import structured
-from events.run import RunCanceled, RunCancelRequested, RunFailed, RunSucceeded
+from events.run import RunCanceled, RunCancelRequested, RunFailed, RunPaused, RunResumed, RunSucceeded
 from gateway.view.board import Board, event_of, event_of_record
 from gateway.view.fold import take
 from gateway.view.lines import event_line, notable
@@ -202,6 +202,15 @@ def test_an_end_that_is_none_leaves_no_step_running(story: Story, fact: RunFaile
     board = board_of(story)
     assert board.status == status
     assert {step.status for step in board.steps.values()} == {"canceled", "skipped"}
+
+
+def test_a_paused_run_says_so_until_it_is_resumed(story: Story) -> None:
+    story.start()
+    story.begin("analyze")
+    story.history.run(RunPaused(by="ann"))
+    assert "paused" in drawn(story)
+    story.history.run(RunResumed(by="ann"))
+    assert "paused" not in drawn(story)
 
 
 def test_an_event_seen_twice_changes_nothing(story: Story) -> None:
