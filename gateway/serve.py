@@ -7,7 +7,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import Callable, Generator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from errno import EACCES, EADDRINUSE, EADDRNOTAVAIL
 from typing import Any, Final
 
@@ -30,6 +30,8 @@ BACKLOG: Final = 512
 KEEP_ALIVE_SECONDS: Final = 75
 SEND_BUFFER_BYTES: Final = 256 * 1024
 DATABASE_AGAIN_SECONDS: Final = 2.0
+DATABASE_FIRST_SECONDS: Final = 3.0
+"""So long the first requests wait for Postgres; a host that swallows packets would hold them up for longer."""
 
 log = structlog.get_logger()
 
@@ -48,8 +50,8 @@ async def serve(
 ) -> None:
     """Serve until `stop` is set; `ready` is called with the address once requests are taken.
 
-    Without a store, the settings' database is tried until it answers. Raises SettingsError (no key for an open address),
-    PortInUse, LogUnavailable.
+    Without a store, the settings' database is tried until it answers; meanwhile what needs it is refused. Raises
+    SettingsError (no key for an open address), PortInUse, DatabaseUnfit, LogUnavailable.
     """
     guard = Guard(system.settings)
     listening = listen(system.settings)
@@ -60,7 +62,10 @@ async def serve(
         group = await stack.enter_async_context(asyncio.TaskGroup())
         tasks = [group.create_task(gateway.run(), name="tail")]
         if store is None and system.settings.database_url:
-            tasks.append(group.create_task(_reach_database(gateway), name="database"))
+            tried = asyncio.Event()
+            tasks.append(group.create_task(_reach_database(gateway, tried), name="database"))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(tried.wait(), DATABASE_FIRST_SECONDS)
         await gateway.tail.ready.wait()
         services = await stack.enter_async_context(AsyncExitStack())
         await services.enter_async_context(service(gateway))
@@ -184,15 +189,22 @@ def _patient(seconds: float) -> type[H11Protocol]:
     return Patient
 
 
-async def _reach_database(gateway: Gateway) -> None:
-    """Open the store as soon as Postgres answers, and keep it open until cancelled."""
+async def _reach_database(gateway: Gateway, tried: asyncio.Event) -> None:
+    """Open the store as soon as Postgres answers, and keep it open until cancelled; `tried` is set after the first try.
+
+    Raises DatabaseUnfit if the first Postgres met is unfit: waiting would not mend it.
+    """
     while True:
         try:
             async with open_store(gateway.system.settings.database_url) as store:
                 gateway.reads.store = store
+                tried.set()
                 await asyncio.Event().wait()
         except (DatabaseUnreachable, DatabaseUnfit) as fault:
+            if isinstance(fault, DatabaseUnfit) and not tried.is_set():
+                raise
             log.warning("database_unreachable", reason=str(fault))
+            tried.set()
             await asyncio.sleep(DATABASE_AGAIN_SECONDS)
         finally:
             gateway.reads.store = None

@@ -14,6 +14,16 @@ from deploy.nats_server import NatsServer
 from deploy.postgres import Postgres
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="outages in their long form, minutes each")
+
+
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether tests that have a long form run it."""
+    return bool(request.config.getoption("--full"))
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def postgres(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Postgres]:
     """One throw-away server a session, and a session a worker under xdist."""

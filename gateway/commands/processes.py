@@ -1,12 +1,15 @@
 """`callboard worker`, `gateway`, `projector`: each part as a process of its own."""
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gateway.commands.options import here
 from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from gateway.system import System
 
 
 def worker(
@@ -69,7 +72,7 @@ async def _worker(settings: Settings, roles: frozenset[str] | None) -> int:
 async def _gateway(settings: Settings) -> int:
     import structlog
 
-    from gateway.commands.serving import exit_of, reached_store, stopping
+    from gateway.commands.serving import exit_of, stopping
     from gateway.serve import serve
     from gateway.system import open_system
 
@@ -77,23 +80,22 @@ async def _gateway(settings: Settings) -> int:
         structlog.get_logger().info("gateway_ready", url=url)
 
     lost = asyncio.Event()
-    async with reached_store(settings) as store, open_system(settings, lost=lost) as system, stopping(lost) as stop:
-        await serve(system, store, stop, ready=ready)
+    async with open_system(settings, lost=lost) as system, stopping(lost) as stop:
+        await serve(system, None, stop, ready=ready)
     return exit_of(lost)
 
 
 async def _projector(settings: Settings) -> int:
     import structlog
 
-    from gateway.commands.serving import end, exit_of, reached_store, stopping, until_stopped
+    from gateway.commands.serving import end, exit_of, stopping, until_stopped
     from gateway.system import open_system
     from gateway.telemetry import is_tracing
     from gateway.trace_export import export_traces
-    from projections.runner import Runner
 
     lost = asyncio.Event()
-    async with reached_store(settings) as store, open_system(settings, lost=lost) as system, stopping(lost) as stop:
-        tasks = [asyncio.create_task(Runner(store, system.facts).run())]
+    async with open_system(settings, lost=lost) as system, stopping(lost) as stop:
+        tasks = [asyncio.create_task(_project(settings, system))]
         if is_tracing():
             tasks.append(asyncio.create_task(export_traces(system)))
         structlog.get_logger().info("projector_ready")
@@ -102,3 +104,12 @@ async def _projector(settings: Settings) -> int:
         finally:
             await end(*tasks)
     return exit_of(lost)
+
+
+async def _project(settings: Settings, system: "System") -> None:
+    """Fold the log into Postgres, from when it can be reached on, however late that is."""
+    from gateway.commands.serving import reached_store
+    from projections.runner import Runner
+
+    async with reached_store(settings, seconds=None) as store:
+        await Runner(store, system.facts).run()

@@ -18,6 +18,7 @@ from projections.store import Store, open_store
 
 REACH_SECONDS_MAX: Final = 10.0
 AGAIN_SECONDS: Final = 0.25
+AWAY_SECONDS: Final = 2.0
 STOP_SECONDS_MAX: Final = 15.0
 STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -100,19 +101,25 @@ def connected(settings: Settings, *, needs_database: bool) -> Settings:
 
 
 @asynccontextmanager
-async def reached_store(settings: Settings) -> AsyncGenerator[Store]:
-    """Open the read models; one whose server is only starting is waited for. Raises Quit, DatabaseUnfit."""
+async def reached_store(settings: Settings, *, seconds: float | None = REACH_SECONDS_MAX) -> AsyncGenerator[Store]:
+    """Open the read models; a server that is away is waited for, `seconds` at most (None: for ever).
+
+    Raises Quit, DatabaseUnfit.
+    """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + REACH_SECONDS_MAX
+    began, told = loop.time(), False
     while True:
         opening = open_store(settings.database_url)
         try:
             store = await opening.__aenter__()
             break
         except DatabaseUnreachable as fault:
-            if loop.time() > deadline:
+            if seconds is not None and loop.time() - began > seconds:
                 raise Quit(UNREACHABLE, str(fault), hint="callboard doctor") from None
-            await asyncio.sleep(AGAIN_SECONDS)
+            if not told and loop.time() - began > AWAY_SECONDS:
+                told = True
+                log.warning("database_unreachable", reason=str(fault))
+            await asyncio.sleep(AGAIN_SECONDS if not told else AGAIN_SECONDS * 4)
     try:
         yield store
     finally:

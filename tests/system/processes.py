@@ -1,6 +1,7 @@
 """Callboard as an operator runs it: nats-server, Postgres, workers, a gateway and a projector, each a process to be killed."""
 
 import asyncio
+import hashlib
 import os
 import signal
 import sys
@@ -107,10 +108,21 @@ class House:
 
     async def create_run(self, **body: object) -> str:
         """Start a run over HTTP and return its id; a gateway that is being restarted is asked again."""
-        async with httpx2.AsyncClient(base_url=self.api, timeout=10) as client:
-            answer = await client.post("/v1/runs", json=body, headers={"Idempotency-Key": str(body)})
-            assert answer.status_code == 202, answer.text
-            return str(answer.json()["id"])
+        key = hashlib.sha256(str(body).encode()).hexdigest()
+        async with (
+            asyncio.timeout(READY_SECONDS),
+            httpx2.AsyncClient(base_url=self.api, timeout=10, trust_env=False) as client,
+        ):
+            while True:
+                try:
+                    answer = await client.post("/v1/runs", json=body, headers={"Idempotency-Key": key})
+                except httpx2.TransportError:
+                    await asyncio.sleep(0.05)  # nobody listens; there is no event to wait for
+                    continue
+                if answer.status_code not in (409, 503):
+                    assert answer.status_code == 202, answer.text
+                    return str(answer.json()["id"])
+                await asyncio.sleep(float(answer.headers["Retry-After"]))
 
 
 def environment(home: Path, *, nats: str, database: str, port: int, **more: str) -> dict[str, str]:
