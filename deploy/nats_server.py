@@ -29,6 +29,7 @@ max_payload: 1MB
 jetstream {{
   store_dir: {store}
   max_memory_store: 256MB
+  {disk}
   {sync}
   limits {{ default_max_consumers: 100000 }}
 }}
@@ -68,12 +69,17 @@ class NatsServer(Server):
         port: int = 0,
         binary: Path | None = None,
         sync_always: bool = True,
+        disk_bytes_max: int = 0,
         seat: Seat | None = None,
     ) -> None:
-        """Port 0 takes a free one. Without `sync_always` an acknowledged event may wait two minutes for the disk."""
+        """Port 0 takes a free one. Without `sync_always` an acknowledged event may wait two minutes for the disk.
+
+        It keeps at most `disk_bytes_max` of streams (0: as much as it finds fit), and refuses to store more.
+        """
         super().__init__(folder)
         self._named_binary = binary
         self._sync_always = sync_always
+        self._disk_bytes_max = disk_bytes_max
         self._may_move = port == 0
         self._port = port
         self._monitor_port = 0
@@ -176,6 +182,7 @@ class NatsServer(Server):
             monitor_port=self._monitor_port,
             pid_file=_quoted(self._pid_file),
             store=_quoted(store),
+            disk=f"max_file_store: {self._disk_bytes_max}" if self._disk_bytes_max else "",
             sync="sync_interval: always" if self._sync_always else "",
         )
         try:

@@ -3,6 +3,7 @@
 LogError
 ├─ Conflict        the actor's last sequence is not the expected one: read on and decide again
 ├─ LogUnavailable  no answer in time; what was sent may or may not be stored
+│  └─ LogFull      no room: it is not stored
 └─ TooLarge        a fact above the log's limit: its content belongs in the blob store
 """
 
@@ -29,6 +30,16 @@ class Conflict(LogError):
 
 class LogUnavailable(LogError):
     """The log did not answer in time."""
+
+
+class LogFull(LogUnavailable):
+    """The log has no room for this; other things may still go in, and all goes on once there is room."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"the log takes no more for now: {reason}; give the stream CALLBOARD more room (CALLBOARD_LOG_BYTES_MAX, or "
+            "`nats stream edit CALLBOARD --max-bytes`, or the server's disk), or purge runs that have ended"
+        )
 
 
 class TooLarge(LogError):

@@ -4,6 +4,8 @@ from typing import Any, Final
 
 import msgspec
 
+from events.log import LogError, LogFull
+
 DOCS: Final = "urn:callboard:error:"
 RETRY_AFTER_SECONDS: Final = 2
 
@@ -72,6 +74,13 @@ def not_found(noun: str, id_: str) -> Problem:
     return Problem(
         404, f"{noun}_not_found", f"no {noun} {id_[:80]!r} in this workspace", hint=f"callboard {noun}s list"
     )
+
+
+def log_away(fault: LogError) -> Problem:
+    """Return the problem of a log that does not answer, or that has no room."""
+    if isinstance(fault, LogFull):
+        return Problem(503, "log_full", str(fault), hint="callboard doctor")
+    return unavailable("log", str(fault))
 
 
 def unavailable(what: str, detail: str) -> Problem:

@@ -15,7 +15,7 @@ from events.envelope import Entry, Record
 from events.fact import Fact
 from events.log import Conflict, LogError
 from events.subjects import Address
-from gateway.errors import Problem, invalid, unavailable
+from gateway.errors import Problem, invalid, log_away
 from gateway.system import System
 
 KEY_CHARS_MAX: Final = 255
@@ -51,7 +51,7 @@ async def remember(system: System, claim: Claim, *, status: int, body: bytes) ->
     except Conflict:
         return  # a repeat answered first, with the same answer
     except LogError as fault:
-        raise unavailable("log", str(fault)) from None
+        raise log_away(fault) from None
 
 
 def key_address(workspace: str, key: str) -> Address:
@@ -71,7 +71,7 @@ async def _claim(system: System, workspace: str, *, key: str, digest: str, makes
         except Conflict:
             return _judge(system, address, await system.facts.load(address.fence), digest)
     except LogError as fault:
-        raise unavailable("log", str(fault)) from None
+        raise log_away(fault) from None
 
 
 def _judge(system: System, address: Address, records: list[Record], digest: str) -> Claim:

@@ -22,7 +22,7 @@ from events.run import Limits, Role, RunRequested
 from events.subjects import Address, call_anywhere
 from events.tool import Decision
 from gateway import blueprint as blueprints
-from gateway.errors import Problem, invalid, not_found, unavailable
+from gateway.errors import Problem, invalid, log_away, not_found
 from gateway.idempotency import claim_of, remember
 from gateway.system import System
 
@@ -262,7 +262,7 @@ class Operations:
         except InvalidToken as fault:
             raise invalid("/approval", str(fault)) from None
         except LogError as fault:
-            raise unavailable("log", str(fault)) from None
+            raise log_away(fault) from None
         if last is None or not approval.startswith("apr_"):
             raise not_found("approval", approval)
         return last.address
@@ -275,7 +275,7 @@ class Operations:
             async with box.turn:
                 await box.read_on()
         except LogError as fault:
-            raise unavailable("log", str(fault)) from None
+            raise log_away(fault) from None
         state: RunState = box.state
         if state.request is None:
             self.system.boxes.forget(address)
@@ -298,7 +298,7 @@ class Operations:
         except Conflict as fault:
             raise Problem(409, "conflict", str(fault)) from None
         except LogError as fault:
-            raise unavailable("log", str(fault)) from None
+            raise log_away(fault) from None
         return int(box.seen.last)
 
     def _command_id(self, verb: str, key: str) -> str:

@@ -10,7 +10,7 @@ from events.blobs import BlobMissing
 from events.ids import InvalidToken
 from events.log import LogError
 from gateway.blueprint import BlueprintError
-from gateway.errors import Problem, invalid, unavailable
+from gateway.errors import Problem, invalid, log_away, unavailable
 from projections.errors import DatabaseUnfit, DatabaseUnreachable, InvalidQuery
 
 _AT: Final = re.compile(r" - at `(?P<path>[^`]*)`$")
@@ -26,7 +26,7 @@ def problem_of(fault: Exception) -> Problem:
         case Problem():
             return fault
         case LogError():
-            return unavailable("log", str(fault))
+            return log_away(fault)
         case DatabaseUnreachable() | DatabaseUnfit():
             return unavailable("database", str(fault))
         case InvalidQuery(field=field, rule=rule):

@@ -220,6 +220,7 @@ class Reads:
             told["projection_position"] = await self.rows().position()
         except (DatabaseUnreachable, Problem) as fault:
             told["database"] = str(fault)
+        told["log_used"] = round(self.system.room.used, 3)
         end, position = told.get("log_position"), told.get("projection_position")
         told["projection_lag"] = max(0, end - position) if isinstance(end, int) and isinstance(position, int) else None
         return told

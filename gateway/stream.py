@@ -13,7 +13,7 @@ import msgspec
 from events.log import Log, LogError
 from events.subjects import Address, name_scope, run_scope, workspace_scope
 from gateway import from_log, shown
-from gateway.errors import Problem, unavailable
+from gateway.errors import Problem, log_away
 from gateway.replay import merged
 from gateway.tail import Frame, Listener, Tail, Wanted, frame_of
 
@@ -72,7 +72,7 @@ async def stream(tail: Tail, feed: Feed) -> AsyncGenerator[bytes]:
                 yield HEARTBEAT
                 await asyncio.sleep(RETRY_MS / 1000)
                 continue
-            yield _event("error", unavailable("log", str(fault)).body()) + b"retry: %d\n\n" % RETRY_MS
+            yield _event("error", log_away(fault).body()) + b"retry: %d\n\n" % RETRY_MS
         return
 
 

@@ -67,7 +67,8 @@ class System:
         self.clock = clock
         self.models = models
         self.tools = tools
-        self.facts: Log = JetStreamLog(bus)
+        self.facts: Log = (log := JetStreamLog(bus))
+        self.room = log.room
         self.inbox = Inbox(bus)
         self.queues = Queues(bus, ack_wait_seconds=settings.ack_wait_seconds)
         self.boxes = Mailboxes(self.facts)
@@ -104,7 +105,7 @@ async def open_system(
         credentials=Path(settings.nats_creds) if settings.nats_creds else None,
         on_closed=lost.set if lost else None,
     ) as bus:
-        await ensure_streams(bus, replicas=settings.replicas)
+        await ensure_streams(bus, replicas=settings.replicas, log_bytes_max=settings.log_bytes_max)
         system = System(
             settings,
             bus,

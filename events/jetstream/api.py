@@ -6,7 +6,7 @@ import msgspec
 
 from events.jetstream.connection import Bus
 from events.jetstream.replies import REQUEST_SECONDS
-from events.log import LogUnavailable
+from events.log import LogFull, LogUnavailable
 
 CALLBOARD: Final = "CALLBOARD"
 CALLBOARD_INBOX: Final = "CALLBOARD_INBOX"
@@ -17,6 +17,9 @@ STREAM_NOT_FOUND: Final = 10059
 STREAM_NAME_IN_USE: Final = 10058
 NO_MESSAGE_FOUND: Final = 10037
 CONSUMER_EXISTS: Final = 10148
+
+NO_ROOM: Final = frozenset({10002, 10023, 10028, 10047, 10077})
+"""Limits of the account, the server's memory or disk, or the stream itself (bytes, messages) are reached."""
 
 SECOND: Final = 1_000_000_000
 """JetStream counts durations in nanoseconds."""
@@ -50,6 +53,13 @@ class ApiError(LogUnavailable):
         self.code = refusal.err_code
         self.description = refusal.description
         super().__init__(f"JetStream refused {verb[:200]}: {refusal.description} ({refusal.err_code or refusal.code})")
+
+
+def error_of(verb: str, refusal: Refusal) -> LogUnavailable:
+    """Return the error of a refused request."""
+    if refusal.err_code in NO_ROOM:
+        return LogFull(f"{refusal.description} ({refusal.err_code})")
+    return ApiError(verb, refusal)
 
 
 AnswerT = TypeVar("AnswerT", bound=Answer)

@@ -21,10 +21,12 @@ from events.jetstream.api import (
     ApiError,
     Published,
     ask,
+    error_of,
 )
 from events.jetstream.connection import Bus
 from events.jetstream.reads import Reads
-from events.log import FACT_BYTES_MAX, Conflict, LogUnavailable, TooLarge
+from events.jetstream.room import Room
+from events.log import FACT_BYTES_MAX, Conflict, LogFull, LogUnavailable, TooLarge
 from events.subjects import check_address
 
 EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
@@ -54,8 +56,9 @@ class Refused(Exception):
 class Appends:
     """Appends to the stream, each tried for `seconds_max` with `request_seconds` for an answer."""
 
-    def __init__(self, bus: Bus, reads: Reads, *, seconds_max: float, request_seconds: float) -> None:
+    def __init__(self, bus: Bus, reads: Reads, room: Room, *, seconds_max: float, request_seconds: float) -> None:
         self._bus = bus
+        self._room = room
         self._reads = reads
         self._seconds_max = seconds_max
         self._request_seconds = request_seconds
@@ -63,12 +66,13 @@ class Appends:
     async def append(self, entry: Entry, *, expected: int) -> int:
         """See `events.log.Log.append`. Sends the same entry again, with the same expectation, until it is answered."""
         subject, headers, body = _message(entry, expected)
+        await self._room.admit(entry.fact, len(body))
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._seconds_max
         while True:
             try:
                 return await self._publish(subject, headers, body, seconds=self._left(deadline))
-            except ApiError:
+            except (ApiError, LogFull):
                 raise
             except Refused as refused:
                 seq = await self._resolve(entry, expected=expected, refused=refused, deadline=deadline)
@@ -102,7 +106,7 @@ class Appends:
             raise Refused(int(number[1]) if number else None)
         if error.err_code == WRONG_LAST_SEQUENCE_IN_FLIGHT:
             raise Refused(None)
-        raise ApiError("an append", error)
+        raise error_of("an append", error)
 
     async def _resolve(self, entry: Entry, *, expected: int, refused: Refused | None, deadline: float) -> int:
         """Return the sequence of `entry` if it is stored, 0 if nothing is behind `expected`; else raise Conflict."""

@@ -8,7 +8,7 @@ import msgspec
 
 from events import envelope
 from events.ids import check_token
-from events.jetstream.api import CALLBOARD_INBOX, Answer, ApiError, Published, ask
+from events.jetstream.api import CALLBOARD_INBOX, Answer, Published, ask, error_of
 from events.jetstream.connection import Bus
 from events.jetstream.replies import REQUEST_SECONDS
 from events.log import LogUnavailable
@@ -66,5 +66,5 @@ class Inbox:
                 continue
             answer = _published.decode(reply.body)
             if answer.error is not None:
-                raise ApiError(f"a publish to {subject}", answer.error)
+                raise error_of(f"a publish to {subject}", answer.error)
             return answer.seq

@@ -12,6 +12,7 @@ from events.jetstream.append import Appends
 from events.jetstream.connection import Bus
 from events.jetstream.follow import follow
 from events.jetstream.reads import Reads, Stored
+from events.jetstream.room import Room
 from events.log import BATCH_MAX
 
 APPEND_SECONDS_MAX: Final = 15.0
@@ -34,10 +35,13 @@ class JetStreamLog:
         self, bus: Bus, *, append_seconds_max: float = APPEND_SECONDS_MAX, request_seconds: float = ANSWER_SECONDS
     ) -> None:
         """An append is tried for `append_seconds_max`, an answer waited for `request_seconds`."""
+        self.room = Room(bus)
         self._bus = bus
         self._reads = Reads(bus, CALLBOARD)
         self._request_seconds = request_seconds
-        self._appends = Appends(bus, self._reads, seconds_max=append_seconds_max, request_seconds=request_seconds)
+        self._appends = Appends(
+            bus, self._reads, self.room, seconds_max=append_seconds_max, request_seconds=request_seconds
+        )
 
     async def append(self, entry: Entry, *, expected: int) -> int:
         return await self._appends.append(entry, expected=expected)

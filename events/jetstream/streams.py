@@ -95,13 +95,18 @@ def work_consumer(name: str, subject: str, *, ack_wait_seconds: float) -> dict[s
     }
 
 
-async def ensure_streams(bus: Bus, *, replicas: int = 1, ack_wait_seconds: float = ACK_WAIT_SECONDS) -> None:
+async def ensure_streams(
+    bus: Bus, *, replicas: int = 1, ack_wait_seconds: float = ACK_WAIT_SECONDS, log_bytes_max: int = 0
+) -> None:
     """Make the streams and the inbox's consumer where they are missing, and check those that are there.
+
+    A log made here takes `log_bytes_max` bytes (0: no limit); one that takes fewer is given that much.
 
     Raises ServerTooOld, StreamDiffers, LogUnavailable.
     """
     _check_version(bus.server_version)
-    await _ensure(bus, CALLBOARD, {**LOG_SETTINGS, "num_replicas": replicas})
+    await _ensure(bus, CALLBOARD, {**LOG_SETTINGS, "num_replicas": replicas}, making={"max_bytes": log_bytes_max or -1})
+    await _widen(bus, log_bytes_max)
     await _ensure(bus, CALLBOARD_INBOX, {**INBOX_SETTINGS, "num_replicas": replicas})
     config = work_consumer(INBOX_CONSUMER, EVERY_COMMAND, ack_wait_seconds=ack_wait_seconds)
     await put_consumer(bus, CALLBOARD_INBOX, config)
@@ -122,12 +127,18 @@ async def put_consumer(bus: Bus, stream: str, config: Mapping[str, Any]) -> None
         await ask(bus, verb, {**request, "config": kept, "action": "update"}, answer=Answer)
 
 
-async def _ensure(bus: Bus, stream: str, settings: Mapping[str, Any]) -> None:
+async def _widen(bus: Bus, bytes_max: int) -> None:
+    found = await _find(bus, CALLBOARD) if bytes_max else None
+    if found is not None and 0 < found.get("max_bytes", -1) < bytes_max:
+        await ask(bus, f"STREAM.UPDATE.{CALLBOARD}", {**found, "max_bytes": bytes_max}, answer=Answer, seconds=15)
+
+
+async def _ensure(bus: Bus, stream: str, settings: Mapping[str, Any], *, making: Mapping[str, Any] = {}) -> None:
     found = await _find(bus, stream)
     if found is None:
         try:
             made = await ask(
-                bus, f"STREAM.CREATE.{stream}", {"name": stream, **settings}, answer=_Configured, seconds=15
+                bus, f"STREAM.CREATE.{stream}", {"name": stream, **settings, **making}, answer=_Configured, seconds=15
             )
             found = made.config
         except ApiError as error:

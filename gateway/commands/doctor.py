@@ -21,6 +21,9 @@ DISK_BYTES_MIN: Final = 1024**3
 CLOCK_SECONDS_MAX: Final = 5.0
 ASK_SECONDS_MAX: Final = 5.0
 PYTHON_MIN: Final = (3, 11)
+ROOM: Final = (
+    "raise CALLBOARD_LOG_BYTES_MAX and start again, or `nats stream edit CALLBOARD --max-bytes`, or purge ended runs"
+)
 
 
 SIGNS: Final[Mapping[str, tuple[str, Tone, str]]] = {
@@ -127,13 +130,18 @@ async def _nats(settings: Settings, up: Up | None) -> Check:
     if not url:
         return await asyncio.to_thread(_nats_binary, settings)
     from events.jetstream.connection import NatsUnreachable, connect
+    from events.jetstream.room import FILLING, Room
     from events.jetstream.streams import ServerTooOld, StreamDiffers, ensure_streams
     from events.log import LogError
 
     try:
         credentials = Path(settings.nats_creds) if settings.nats_creds else None
         async with connect(url, name="callboard doctor", credentials=credentials, seconds=ASK_SECONDS_MAX) as bus:
-            await ensure_streams(bus, replicas=settings.replicas)
+            await ensure_streams(bus, replicas=settings.replicas, log_bytes_max=settings.log_bytes_max)
+            room = Room(bus)
+            await room.look()
+            if room.used >= FILLING:
+                return Check("nats", "warn", f"{url}: the log is {room.used:.0%} full", ROOM)
             return Check("nats", "ok", f"{url}, version {bus.server_version}, streams are well")
     except NatsUnreachable as fault:
         return Check(
