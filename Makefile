@@ -2,8 +2,10 @@
 BIN := .venv/bin
 TESTS ?= tests
 PYTEST_ARGS ?=
+MINUTES ?= 5
+CHAOS_ARGS ?=
 
-.PHONY: setup demo up check test bench lock clean
+.PHONY: setup demo up check test chaos bench lock clean
 
 setup: ## the environment in .venv, from the lock
 	@scripts/setup.sh
@@ -21,7 +23,10 @@ check: setup ## format, lint, types, import law
 	$(BIN)/lint-imports
 
 test: setup ## everything but the benches
-	$(BIN)/python -m pytest $(TESTS) --ignore=tests/bench $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(TESTS) --ignore=tests/bench --ignore=tests/chaos $(PYTEST_ARGS)
+
+chaos: setup ## MINUTES of runs on a NATS cluster and real processes under kills, stops and cuts; CHAOS_ARGS="--seed 7 --tally tests/chaos/tally.jsonl"
+	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(CHAOS_ARGS)
 
 bench: setup ## the costs of DESIGN, measured here
 	@if [ -d tests/bench ]; then $(BIN)/python -m pytest tests/bench $(PYTEST_ARGS); else echo "no benches yet"; fi

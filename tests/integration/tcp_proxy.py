@@ -14,10 +14,13 @@ async def untouched(data: bytes) -> bytes:
 
 
 class TcpProxy:
-    """`async with TcpProxy(port) as proxy:` listens on `proxy.url`. Chunks pass through `to_server` and `to_client`."""
+    """`async with TcpProxy(port) as proxy:` listens on `proxy.url`. Chunks pass through `to_server` and `to_client`.
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    The server may also be a Unix socket, by its path.
+    """
+
+    def __init__(self, target: int | str) -> None:
+        self._target = target
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self.to_server: Tamper = untouched
@@ -25,8 +28,12 @@ class TcpProxy:
 
     @property
     def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def port(self) -> int:
         assert self._server is not None
-        return f"nats://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return int(self._server.sockets[0].getsockname()[1])
 
     def cut(self) -> None:
         """End every connection at once; new ones are taken."""
@@ -47,7 +54,7 @@ class TcpProxy:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target)
+            server_reader, server_writer = await self._dial()
         except OSError:
             writer.transport.abort()
             return
@@ -58,6 +65,11 @@ class TcpProxy:
             self._pump(server_reader, writer, self._down),
         )
         self._writers -= ends
+
+    async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._target, int):
+            return await asyncio.open_connection("127.0.0.1", self._target)
+        return await asyncio.open_unix_connection(self._target)
 
     async def _up(self, data: bytes) -> bytes:
         return await self.to_server(data)
