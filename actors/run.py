@@ -17,6 +17,7 @@ from actors.decider import (
     TurnRaised,
     Want,
 )
+from actors.run_letters import ReopenStep, letters_wanted, reopen
 from actors.run_pause import held, hold
 from actors.run_results import AgentEnded, CallEnded, agent_ended, call_ended
 from actors.run_state import RunState, Step, evolve
@@ -33,6 +34,7 @@ from events.run import (
     RunStarted,
     RunSucceeded,
     RunTurnFailed,
+    StepReopened,
     StepStarted,
     TimerSet,
 )
@@ -63,6 +65,8 @@ def decide(state: RunState, command: Command) -> list[Fact]:
             raise Refused("run_ended", "the run has ended; nothing is left to cancel", recorded=state.end)
         case Pause() if state.request is not None:
             return hold(state, command)
+        case ReopenStep() if state.request is not None:
+            return reopen(state, command)
         case _ if state.request is None or state.end is not None:
             return []
         case Terminate(by=by, reason=reason):
@@ -152,9 +156,9 @@ def pending(state: RunState) -> list[Request]:
     """Return what is asked and not answered: agents to begin, questions to put, stops and pauses to send, timers to set."""
     if state.request is None:
         return []
+    found: list[Request] = [*letters_wanted(state)]
     if state.end is not None:
-        return list(_stops(state, by=f"run {state.address.run} has ended", asked=state.seen.last))
-    found: list[Request] = []
+        return [*found, *_stops(state, by=f"run {state.address.run} has ended", asked=state.seen.last)]
     if state.watch is not None:
         found.append(Schedule(asked=state.watch_seq, timer=state.watch.timer, at_ms=state.watch.at))
     # Who was asked for exists before it is told to stop or to pause: what is not there can't hear.
@@ -186,7 +190,7 @@ def _stop(address: Address, asked: int, by: str) -> Send:
 def route(state: RunState, fact: Fact) -> str:
     """Return who must act on `fact`; an end that leaves something open still has stops to send."""
     match fact:
-        case RunRequested() | RunCancelRequested() | RunPaused() | RunResumed():
+        case RunRequested() | StepReopened() | RunCancelRequested() | RunPaused() | RunResumed():
             return "run"
         case RunSucceeded() | RunFailed() | RunCanceled():
             return "run" if open_actors(state) else "-"

@@ -11,6 +11,7 @@ from events.fact import Artifact, Changes, File, Finding, Usage
 from events.ids import derive
 from events.plan import Plan, PlanStep, ancestors, descendants
 from events.run import (
+    Carried,
     GateFailed,
     GatePassed,
     GateReopened,
@@ -28,6 +29,7 @@ from events.run import (
     StepCanceled,
     StepConflicted,
     StepFailed,
+    StepReopened,
     StepStarted,
     StepSucceeded,
     TimerSet,
@@ -57,6 +59,7 @@ class Step(msgspec.Struct, frozen=True):
     summary: str = ""
     fault: str = ""
     code: str = ""
+    failed_seq: int = 0
 
 
 class RunState(msgspec.Struct, frozen=True):
@@ -116,7 +119,8 @@ def evolve(state: RunState, record: Record) -> RunState:
     match record.fact:
         case RunRequested() as fact:
             state = replace(state, request=fact, requested_ms=record.time_ms, plan=fact.plan)
-            return _lay_out(state, fact.plan or Plan(steps=(planner_step(),)))
+            state = _lay_out(state, fact.plan or Plan(steps=(planner_step(),)))
+            return _carry(state, fact.carried) if fact.carried else state
         case RunStarted():
             return replace(state, started=True)
         case PlanAccepted(plan=plan, usage=usage):
@@ -153,6 +157,17 @@ def _lay_out(state: RunState, plan: Plan) -> RunState:
     return replace(state, steps=steps, before=ancestors(plan))
 
 
+def _carry(state: RunState, carried: Carried) -> RunState:
+    """Go on from what another run had done."""
+    steps = {
+        each.key: replace(state.steps[each.key], status="done", summary=each.summary)
+        for each in carried.steps
+        if each.key in state.steps
+    }
+    named = {artifact.name: artifact for artifact in carried.artifacts}
+    return replace(state, steps=state.steps | steps, head=carried.head, artifacts=named)
+
+
 def _take_step(state: RunState, record: Record) -> RunState:
     match record.fact:
         case StepStarted() as fact:
@@ -178,8 +193,12 @@ def _take_step(state: RunState, record: Record) -> RunState:
                 findings=(finding,),
                 fault=fact.reason,
                 code=fact.code,
+                failed_seq=record.seq,
             )
             return _put(_count(state, fact.usage), step)
+        case StepReopened() as fact:
+            step = replace(state.steps[fact.key], status="pending", failures=0, conflicted=0, failed_seq=0)
+            return _put(state, step)
         case StepCanceled() as fact:
             return _put(_count(state, fact.usage), replace(state.steps[fact.key], status="canceled"))
         case _:

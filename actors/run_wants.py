@@ -7,6 +7,7 @@ from actors.decider import (
     Create,
     Want,
 )
+from actors.run_letters import create_letter
 from actors.run_state import PLANNER, RunState, Step
 from events.agent import AgentRequested
 from events.run import (
@@ -16,7 +17,9 @@ from events.tool import ToolRequested
 
 
 def create(state: RunState, want: Want) -> Create:
-    """Return the request of an agent, or of a question about a gate, that is wanted."""
+    """Return the request of an agent, of a question about a gate, or the dead letter of a step, that is wanted."""
+    if want.address.run == "-":
+        return create_letter(state, want)
     request = state.request
     assert request is not None
     if want.address.kind == "agent":

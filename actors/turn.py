@@ -12,6 +12,7 @@ import structlog
 
 from actors.decider import Advance, Command, Create, HandOver, Perform, Schedule, Send, TakeOver, Want
 from actors.mailbox import Mailbox, Mailboxes
+from events.blobs import Blobs
 from events.clock import Clock
 from events.envelope import Entry, Record
 from events.fact import Fact
@@ -50,6 +51,7 @@ class Engine(msgspec.Struct, frozen=True):
     clock: Clock
     boxes: Mailboxes
     name: str
+    blobs: Blobs | None = None
 
 
 class Turn:
@@ -161,7 +163,8 @@ async def hand_over(engine: Engine, request: HandOver) -> None:
     """Make a hand-over; one that was made before changes nothing."""
     match request:
         case Create():
-            await engine.queues.ensure(request.to)
+            if request.to != NOBODY:
+                await engine.queues.ensure(request.to)
             entry = Entry(
                 address=request.address,
                 to=request.to,

@@ -5,6 +5,7 @@ Here the rules T2, T3, T6 and T7 of ARCHITECTURE.md are kept; acks and naks are 
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -12,8 +13,10 @@ import structlog
 
 from actors.agent_state import AgentState
 from actors.commands import BadCommand, parse
-from actors.decider import Advance, Command, Nudge, Perform, Refused, TimerFired, TurnRaised
+from actors.decider import TURNS_FAILED_MAX, Advance, Command, Nudge, Perform, Refused, TimerFired, TurnRaised
+from actors.held import Delivery as InHand
 from actors.held import Held
+from actors.letters import Letters
 from actors.mailbox import Mailbox
 from actors.run_results import AgentEnded, CallEnded
 from actors.standing import standing
@@ -21,15 +24,17 @@ from actors.turn import Engine, Turn, hand_over_all, until_answered
 from events import codec
 from events.agent import AgentCanceled, AgentFailed, AgentSucceeded, ModelRefused
 from events.envelope import REPLY, TYPE, Record, to_record
+from events.jetstream.api import CALLBOARD_INBOX
 from events.jetstream.connection import Bus, NoResponders
 from events.jetstream.queues import Delivery
 from events.log import LogError, LogUnavailable
-from events.subjects import Address, held_subject, parse_command
+from events.subjects import Address, held_subject, parse_command, run_scope
 from events.tool import ToolCanceled, ToolCompleted, ToolFailed, ToolOutcomeUnknown, ToolRefused
 
 HELD_SECONDS: Final = 2.0
 HELD_NAK_SECONDS: Final = 5.0
 OUTAGE_NAK_SECONDS: Final = 1.0
+UNREADABLE_NAK_SECONDS: Final = 60.0
 RECONNECT_SECONDS: Final = 2.0
 
 log = structlog.get_logger()
@@ -56,6 +61,7 @@ class Work:
         self.perform = perform
         self.release = release
         self.stop = stop
+        self.letters = Letters(engine)
         self.reconnected = -RECONNECT_SECONDS
 
     async def notice(self, delivery: Delivery, held: Held) -> None:
@@ -80,6 +86,8 @@ class Work:
         await hand_over_all(self.engine, address, handed)
         while request is not None:
             request = await self._perform(held, box, request, record)
+        if delivery.delivered > TURNS_FAILED_MAX:
+            await self.letters.of_turn(box, _message_of(delivery), delivery)
         self._ended(box)
         await held.settle()
 
@@ -152,16 +160,17 @@ class Work:
             command = parse(address, verb, delivery.body, now_ms=self.engine.clock.now_ms())
         except (BadCommand, ValueError) as fault:
             log.warning("command_refused", subject=delivery.subject[:200], error=str(fault))
-            await self._reply(
-                delivery, {"error": {"code": getattr(fault, "code", "bad_subject"), "detail": str(fault)}}
-            )
-            await held.settle()
+            await self._bury(delivery, held, getattr(fault, "code", "bad_subject"), str(fault))
             return
         box = held.box = self.engine.boxes.of(address)
         turn = Turn(self.engine, box, causation=command.id)
         answer: dict[str, Any] = {}
         async with box.turn:
             await box.read_on()
+            if await self._nobody_there(box, verb):
+                self.engine.boxes.forget(address)
+                await self._bury(delivery, held, "no_actor", f"there is nobody at {address}")
+                return
             try:
                 await turn.decide(command)
             except Refused as refused:
@@ -175,7 +184,27 @@ class Work:
             await self._watch(box, command)
         answer = answer or {"actor": str(address), "seq": box.seen.last, "appended": [one.seq for one in turn.appended]}
         await self._reply(delivery, answer)
+        if delivery.delivered > TURNS_FAILED_MAX:
+            await self.letters.of_turn(box, _message_of(delivery), delivery)
         self._ended(box)
+        await held.settle()
+
+    async def _nobody_there(self, box: Mailbox[Any], verb: str) -> bool:
+        """Tell whether a command came to an actor that does not exist, and should not have.
+
+        The engine's own may come before their actor, or to one that a cancel kept from beginning.
+        """
+        if getattr(box.state, "request", self) is not None or verb in ("nudge", "timer"):
+            return False
+        at = box.address
+        return verb != "cancel" or await self.engine.facts.last(run_scope(at.workspace, at.run)) == 0
+
+    async def _bury(self, delivery: Delivery, held: Held, code: str, reason: str) -> None:
+        """Answer a command that nobody can work on, once it is recorded as a dead letter."""
+        letter = await self.letters.of_junk(delivery, code, reason)
+        await self._reply(
+            delivery, {"error": {"code": code, "detail": reason, **({"dead_letter": letter} if letter else {})}}
+        )
         await held.settle()
 
     async def _reply(self, delivery: Delivery, answer: dict[str, Any]) -> None:
@@ -238,20 +267,34 @@ class Work:
         return subscription.unsubscribe
 
     async def count_failure(self, held: Held, error: str) -> None:
-        """Count in the log that a turn on this message raised, and give the message back."""
-        box = held.box
+        """Count in the log that a turn on this message raised, and give the message back; after the last one it is a dead letter."""
+        delivery, box = held.delivery, held.box
+        message = _message_of(delivery)
+        seconds = OUTAGE_NAK_SECONDS
         try:
             if box is not None:
-                message = str(held.delivery.seq)
-                id_ = f"{self.engine.clock.new_id('cmd')}-{message}"
-                turn = Turn(self.engine, box, causation=id_)
-                async with box.turn:
-                    await box.read_on()
-                    raised = TurnRaised(id=id_, now_ms=self.engine.clock.now_ms(), message=message, error=error)
-                    await turn.decide(raised)
-        except Exception:  # counting failed too: the message comes again
-            log.exception("failure_not_counted", seq=held.delivery.seq)
-        await give_back(held, OUTAGE_NAK_SECONDS)
+                await self._count(box, message, error)
+                if await self.letters.of_turn(box, message, delivery):
+                    await held.settle()
+                    return
+        except LogError as fault:
+            log.warning("failure_not_counted", seq=delivery.seq, error=str(fault))
+        except Exception:  # its actor cannot be read: then the server's count is all there is
+            log.exception("failure_not_counted", seq=delivery.seq)
+            box = None
+        if box is None and delivery.delivered >= TURNS_FAILED_MAX:
+            seconds = UNREADABLE_NAK_SECONDS
+            with suppress(LogError):
+                await self.letters.of_delivery(delivery, error)
+        await give_back(held, seconds)
+
+    async def _count(self, box: Mailbox[Any], message: str, error: str) -> None:
+        id_ = f"{self.engine.clock.new_id('cmd')}-{message}"
+        turn = Turn(self.engine, box, causation=id_)
+        async with box.turn:
+            await box.read_on()
+            raised = TurnRaised(id=id_, now_ms=self.engine.clock.now_ms(), message=message, error=error)
+            await turn.decide(raised)
 
 
 async def give_back(held: Held, seconds: float) -> None:
@@ -262,6 +305,11 @@ async def give_back(held: Held, seconds: float) -> None:
         await held.delivery.nak(seconds)
     except LogError as fault:
         log.warning("not_given_back", seq=held.delivery.seq, error=str(fault))
+
+
+def _message_of(delivery: InHand) -> str:
+    """Name a message in `turn_failed` facts: by its sequence, and those of the inbox apart from those of the log."""
+    return f"inbox-{delivery.seq}" if delivery.stream == CALLBOARD_INBOX else str(delivery.seq)
 
 
 def _record(delivery: Delivery) -> Record:

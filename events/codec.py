@@ -6,12 +6,13 @@ from typing import Any, Final
 import msgspec
 
 from events.agent import AgentFact
+from events.dead_letter import DeadLetterFact
 from events.door import DoorFact
 from events.fact import Fact
 from events.run import RunFact
 from events.tool import ToolFact
 
-AnyFact = RunFact | AgentFact | ToolFact | DoorFact
+AnyFact = RunFact | AgentFact | ToolFact | DoorFact | DeadLetterFact
 
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTS: Final[Mapping[str, Upcast]] = {}

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from events.fact import Artifact, Changes, Fact, Finding, Usage, Verdict
+from events.fact import Artifact, Changes, Fact, File, Finding, Usage, Verdict
 from events.plan import Plan
 
 
@@ -36,6 +36,27 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     deliveries_max: int = 5
 
 
+class CarriedStep(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A step of the plan that need not be worked on: it is done, with this summary."""
+
+    key: str
+    summary: str = ""
+
+
+class Carried(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a run goes on from: another run as it was at `seq`, the steps done there, and the files they left.
+
+    `letter` is the dead letter whose replay began it.
+    """
+
+    run: str
+    seq: int
+    letter: str = ""
+    steps: tuple[CarriedStep, ...] = ()
+    head: dict[str, File] = {}
+    artifacts: tuple[Artifact, ...] = ()
+
+
 class RunRequested(Fact, frozen=True, kw_only=True, tag="run.requested.v1"):
     """A goal was accepted. Without a plan a planner makes one. `steps` gives each step of the plan its id."""
 
@@ -49,6 +70,7 @@ class RunRequested(Fact, frozen=True, kw_only=True, tag="run.requested.v1"):
     labels: dict[str, str] = {}
     limits: Limits = Limits()
     by: str = ""
+    carried: Carried | None = None
 
 
 class RunStarted(Fact, frozen=True, kw_only=True, tag="run.started.v1"):
@@ -113,6 +135,15 @@ class StepFailed(Fact, frozen=True, kw_only=True, tag="step.failed.v1"):
     reason: str
     final: bool = False
     usage: Usage = Usage()
+
+
+class StepReopened(Fact, frozen=True, kw_only=True, tag="step.reopened.v1"):
+    """A step that had failed for good is worked on once more, by the replay of its dead letter."""
+
+    step: str
+    key: str
+    by: str
+    letter: str = ""
 
 
 class StepCanceled(Fact, frozen=True, kw_only=True, tag="step.canceled.v1"):
@@ -237,6 +268,7 @@ RunFact = (
     | StepSucceeded
     | StepConflicted
     | StepFailed
+    | StepReopened
     | StepCanceled
     | GatePassed
     | GateFailed

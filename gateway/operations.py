@@ -282,6 +282,10 @@ class Operations:
             raise not_found("run", run)
         return state
 
+    async def tell(self, address: Address, command: Command) -> int:
+        """Bring a command to an actor: the first half of its turn. Returns the actor's last sequence. Raises Problem."""
+        return await self._answer(address, command)
+
     async def _answer(self, address: Address, command: Command, *, must_exist: bool = False) -> int:
         """Run the first half of a turn: load, decide, append. Returns the actor's last sequence. Raises Problem."""
         box = self.system.boxes.of(address)

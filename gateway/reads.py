@@ -11,13 +11,16 @@ from events.ids import check_token
 from events.log import LogError
 from events.subjects import Address
 from gateway import from_log, shown, views
+from gateway.dead_letters import DeadLetter, letters_page
+from gateway.dead_letters import shown as shown_letter
 from gateway.errors import Problem, not_found, unavailable
 from gateway.operations import Operations, check_run, check_workspace
 from gateway.system import System
 from gateway.tail import Tail
-from projections import approvals, artifacts, calls, runs, steps, usage
+from projections import approvals, artifacts, calls, dead_letters, runs, steps, usage
 from projections.artifacts import ArtifactRow
 from projections.calls import CallRow
+from projections.dead_letters import LetterFilter
 from projections.errors import DatabaseUnreachable
 from projections.pages import LIMIT_MAX, Page
 from projections.store import Store
@@ -167,6 +170,18 @@ class Reads:
         if row is None:
             raise not_found("approval", id_)
         return shown.approval(row)
+
+    async def dead_letters(
+        self, workspace: str, wanted: LetterFilter, *, after: str | None, limit: int
+    ) -> views.List[DeadLetter]:
+        """Return dead letters, newest first; while Postgres is away from the log. Raises InvalidQuery, LogError."""
+        try:
+            await self._listed(workspace)
+            page = await dead_letters.dead_letters(self.rows(), workspace, wanted, after=after, limit=limit)
+        except (DatabaseUnreachable, Problem):
+            check_workspace(workspace)
+            page = await letters_page(self.system.facts, workspace, wanted, after=after, limit=limit)
+        return _list(page, [shown_letter(row) for row in page.data])
 
     # freshness
 

@@ -79,6 +79,7 @@ class System:
             clock=clock,
             boxes=self.boxes,
             name=f"callboard/{package_version()} {name}",
+            blobs=blobs,
         )
 
 

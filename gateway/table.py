@@ -3,7 +3,7 @@
 from typing import Final
 
 from gateway.route import Route
-from gateway.routes import approvals, artifacts, blueprints, events, meta, runs, stops
+from gateway.routes import approvals, artifacts, blueprints, dead_letters, events, meta, runs, stops
 
 ROUTES: Final[tuple[Route, ...]] = (
     *runs.ROUTES,
@@ -12,5 +12,6 @@ ROUTES: Final[tuple[Route, ...]] = (
     *approvals.ROUTES,
     *artifacts.ROUTES,
     *blueprints.ROUTES,
+    *dead_letters.ROUTES,
     *meta.ROUTES,
 )

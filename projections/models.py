@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from projections import approvals, artifacts, calls, runs, steps, timeline, usage
+from projections import approvals, artifacts, calls, dead_letters, runs, steps, timeline, usage
 from projections.projection import Projection
 
 READ_MODELS: Final[tuple[Projection, ...]] = (
@@ -13,4 +13,5 @@ READ_MODELS: Final[tuple[Projection, ...]] = (
     approvals.PROJECTION,
     artifacts.PROJECTION,
     usage.PROJECTION,
+    dead_letters.PROJECTION,
 )

@@ -3,6 +3,7 @@
 from typing import cast, get_args
 
 from events.agent import AgentFact
+from events.dead_letter import DeadLetterFact, DeadLetterPurged, DeadLetterRecorded, DeadLetterReplayed
 from events.door import DoorFact, KeyAnswered, KeyClaimed
 from events.fact import Fact
 from events.run import (
@@ -24,6 +25,7 @@ from events.run import (
     StepCanceled,
     StepConflicted,
     StepFailed,
+    StepReopened,
     StepStarted,
     StepSucceeded,
     TimerSet,
@@ -43,15 +45,18 @@ def words(fact: Fact) -> Words:
         return of_agent(cast("AgentFact", fact))
     if isinstance(fact, get_args(ToolFact)):
         return of_tool(cast("ToolFact", fact))
+    if isinstance(fact, get_args(DeadLetterFact)):
+        return _of_letter(cast("DeadLetterFact", fact))
     return _of_door(cast("DoorFact", fact))
 
 
 def _of_run(fact: RunFact) -> Words:
     match fact:
-        case RunRequested(goal=goal, blueprint=blueprint, model=model, plan=plan):
+        case RunRequested(goal=goal, blueprint=blueprint, model=model, plan=plan, carried=carried):
             steps = plural(len(plan.steps), "step") if plan else "a planner makes the plan"
             named = f"blueprint {blueprint}, " if blueprint else ""
-            return note(f"run requested: {quoted(goal)} ({named}model {model}, {steps})")
+            over = f", {len(carried.steps)} of them done in {carried.run}" if carried else ""
+            return note(f"run requested: {quoted(goal)} ({named}model {model}, {steps}{over})")
         case RunStarted():
             return working("run started")
         case PlanAccepted(plan=plan):
@@ -82,6 +87,7 @@ _StepFact = (
     | StepSucceeded
     | StepConflicted
     | StepFailed
+    | StepReopened
     | StepCanceled
     | GatePassed
     | GateFailed
@@ -104,6 +110,8 @@ def _of_step(fact: _StepFact) -> Words:
             return warn(f"step conflicted on {listed(map(clean, paths))}: it is tried again from what is there now")
         case StepFailed(code=code, reason=reason, final=final):
             return bad(f"step failed{' for good' if final else ', and is tried again'}: {fault(code, reason)}")
+        case StepReopened(by=by):
+            return working(f"step opened again by {who(by)}")
         case StepCanceled():
             return bad("step canceled")
         case GatePassed(verdict=verdict, usage=usage):
@@ -124,3 +132,15 @@ def _of_door(fact: DoorFact) -> Words:
             return note(f"idempotency key claimed for {clean(makes)}")
         case KeyAnswered(status=status):
             return note(f"idempotency key answered with {status}")
+
+
+def _of_letter(fact: DeadLetterFact) -> Words:
+    match fact:
+        case DeadLetterRecorded(source=source, code=code, reason=reason, attempts=attempts):
+            tried = f" after {plural(attempts, 'attempt')}" if attempts > 1 else ""
+            return bad(f"dead letter of a {source}{tried}: {fault(code, reason)}")
+        case DeadLetterReplayed(by=by, way=way, made=made):
+            did = {"sent": "sent again", "reopened": "opened again", "new_run": "begun anew"}[way]
+            return working(f"dead letter {did} by {who(by)}{aside(listed(map(clean, made)))}")
+        case DeadLetterPurged(by=by):
+            return note(f"dead letter purged by {who(by)}")

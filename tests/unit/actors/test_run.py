@@ -6,8 +6,10 @@ import pytest
 
 from actors.decider import Advance, Cancel, Nudge, Refused, Schedule, Send, TimerFired
 from actors.run import CANCEL_TIMER, RUN, WATCH_MS, StartRun
+from actors.run_letters import ReopenStep, carried
 from actors.run_results import AgentEnded, CallEnded
 from events.agent import AgentCanceled, AgentFailed, AgentRequested, AgentSucceeded
+from events.dead_letter import DeadLetterRecorded
 from events.fact import Changes, File, Finding, Usage, Verdict
 from events.plan import Gate, Plan, PlanStep
 from events.run import (
@@ -21,6 +23,7 @@ from events.run import (
     RunSucceeded,
     StepConflicted,
     StepFailed,
+    StepReopened,
     StepStarted,
 )
 from events.tool import ToolCompleted
@@ -269,3 +272,56 @@ def test_the_watch_doubles_while_nothing_moves_and_ignores_timers_nobody_asked_f
     assert intervals == [WATCH_MS, WATCH_MS * 2, WATCH_MS * 4]
     assert story.when(Nudge(id="cmd_n", now_ms=NOW, floors={})) == []
     assert story.when(Advance(id="x", now_ms=NOW)) == []
+
+
+FINAL = AgentFailed(code="broken", reason="it cannot be done", final=True)
+
+
+def reopen(key: str) -> ReopenStep:
+    return ReopenStep(id="cmd_reopen", now_ms=NOW, key=key, by="ann", letter="dlq_1")
+
+
+def test_a_step_that_failed_for_good_is_a_dead_letter_also_after_the_run_has_ended() -> None:
+    story = run(step("a"))
+    end(story, "a", FINAL)
+    assert isinstance(story.state.end, RunFailed)
+    (made,) = story.wanted()
+    assert isinstance(made.fact, DeadLetterRecorded)
+    assert (made.address.run, made.to) == ("-", "-")
+    assert (made.fact.source, made.fact.key, made.fact.role, made.fact.code) == ("step", "a", "dev", "broken")
+
+
+def test_a_failed_step_is_opened_again_while_its_run_goes_on_and_not_after() -> None:
+    story = run(step("a"), step("b"))
+    end(story, "a", FINAL)
+    assert story.when(reopen("a")) == [StepReopened(step=story.state.steps["a"].id, key="a", by="ann", letter="dlq_1")]
+    story.rest()
+    assert opened(story) == ["a", "b"]
+    assert story.state.steps["a"].attempt == 2
+    assert not any(isinstance(made.fact, DeadLetterRecorded) for made in story.wanted())
+    with pytest.raises(Refused) as refused:
+        story.when(reopen("b"))
+    assert refused.value.code == "step_not_failed"
+    done(story, "a")
+    end(story, "b", FINAL)
+    with pytest.raises(Refused) as ended:
+        story.when(reopen("b"))
+    assert ended.value.code == "run_ended"
+
+
+def test_a_run_that_carries_another_one_over_does_the_failed_step_and_what_is_behind_it_only() -> None:
+    story = run(step("a"), step("b", "a"), step("c", "b"), step("d", "a"))
+    done(story, "a", {"a.txt": (None, File("1"))})
+    done(story, "d")
+    end(story, "b", FINAL)
+    request = carried(story.state, "dlq_1")
+    assert request.carried is not None
+    assert [each.key for each in request.carried.steps] == ["a", "d"]
+    after = Scenario(RUN, ADDRESS)
+    after.when(StartRun(id="cmd_s", now_ms=NOW, request=request))
+    after.rest(ticket=1)
+    assert opened(after) == ["b"]
+    assert after.state.head == {"a.txt": File("1")}
+    done(after, "b")
+    assert opened(after) == ["c"]
+    assert isinstance(done(after, "c")[-1], RunSucceeded)

@@ -29,6 +29,7 @@ from events.agent import (
     ToolUse,
 )
 from events.codec import TYPES, encode
+from events.dead_letter import DeadLetterPurged, DeadLetterRecorded, DeadLetterReplayed
 from events.door import KeyAnswered, KeyClaimed
 from events.fact import Artifact, Fact, File, Finding, Usage, Verdict, type_of
 from events.plan import Plan, PlanStep
@@ -50,6 +51,7 @@ from events.run import (
     StepCanceled,
     StepConflicted,
     StepFailed,
+    StepReopened,
     StepStarted,
     StepSucceeded,
     TimerSet,
@@ -95,6 +97,7 @@ SAID: list[tuple[Fact, str]] = [
     ),
     (StepConflicted(**STEP, paths=("a", "b")), "step conflicted on a, b: it is tried again from what is there now"),
     (StepFailed(**STEP, code="turns", reason="too many"), "step failed, and is tried again: turns: too many"),
+    (StepReopened(step="stp_1", key="code", by="ann"), "step opened again by ann"),
     (StepCanceled(**STEP), "step canceled"),
     (GatePassed(**STEP, verdict=Verdict(passed=True, summary="good")), "gate passed: good"),
     (
@@ -183,6 +186,15 @@ SAID: list[tuple[Fact, str]] = [
     (ToolOutcomeUnknown(epoch=1), "tool cut off in the middle: nobody knows whether it happened"),
     (ToolRefused(epoch=1, reason="after the end"), "a late outcome of the tool changes nothing: after the end"),
     (ToolTurnFailed(message="7", error="KeyError"), "a turn of the call failed inside the engine: KeyError"),
+    (
+        DeadLetterRecorded(source="step", code="attempts", reason="cut off", attempts=3),
+        "dead letter of a step after 3 attempts: attempts: cut off",
+    ),
+    (
+        DeadLetterReplayed(by="ann", way="new_run", made=("run_2",)),
+        "dead letter begun anew by ann (run_2)",
+    ),
+    (DeadLetterPurged(by="ann"), "dead letter purged by ann"),
     (KeyClaimed(digest="d", makes="run_1"), "idempotency key claimed for run_1"),
     (KeyAnswered(status=202, body=msgspec.Raw(b"{}")), "idempotency key answered with 202"),
 ]
