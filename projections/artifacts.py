@@ -7,7 +7,7 @@ import msgspec
 from events.envelope import Record
 from events.fact import Artifact, Changes, File
 from events.ids import derive
-from events.run import GatePassed, StepSucceeded
+from events.run import Carried, GatePassed, RunRequested, StepSucceeded
 from projections.pages import LIMIT_DEFAULT, Page, check_limit, page, place
 from projections.projection import Projection, Rows, Sql, Statement, Table
 
@@ -137,6 +137,9 @@ _REMOVE: Final = Sql(
 
 def project(record: Record) -> list[Statement]:
     match record.fact:
+        case RunRequested(carried=Carried(head=head, artifacts=artifacts)):
+            files = [_file(record, "", path, file) for path, file in head.items()]
+            return [*_published(record, "", 0, artifacts), *files]
         case StepSucceeded(key=key, attempt=attempt, artifacts=artifacts, changes=changes):
             return [*_published(record, key, attempt, artifacts), *_changed(record, key, changes)]
         case GatePassed(key=key, attempt=attempt, artifacts=artifacts):
@@ -172,7 +175,11 @@ def _file(record: Record, key: str, path: str, after: File | None) -> Statement:
 
 
 PROJECTION: Final = Projection(
-    name="artifacts", version=1, tables=(ARTIFACTS, FILES), project=project, handles=(StepSucceeded, GatePassed)
+    name="artifacts",
+    version=2,
+    tables=(ARTIFACTS, FILES),
+    project=project,
+    handles=(RunRequested, StepSucceeded, GatePassed),
 )
 
 

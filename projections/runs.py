@@ -27,6 +27,7 @@ from events.run import (
     StepCanceled,
     StepConflicted,
     StepFailed,
+    StepReopened,
     StepStarted,
     StepSucceeded,
 )
@@ -142,6 +143,7 @@ PROJECTION: Final = Projection(
         StepSucceeded,
         StepConflicted,
         StepFailed,
+        StepReopened,
         StepCanceled,
         GatePassed,
         GateFailed,

@@ -13,6 +13,7 @@ from events.envelope import Record
 from events.fact import Finding, Usage, Verdict
 from events.plan import Plan, PlanStep
 from events.run import (
+    Carried,
     GateFailed,
     GatePassed,
     GateReopened,
@@ -25,6 +26,7 @@ from events.run import (
     StepCanceled,
     StepConflicted,
     StepFailed,
+    StepReopened,
     StepStarted,
     StepSucceeded,
 )
@@ -89,12 +91,14 @@ class _Planned(msgspec.Struct, frozen=True):
     needs: tuple[str, ...]
     rework: tuple[str, ...]
     gate: str
+    state: str = "pending"
+    summary: str | None = None
 
 
 def project(record: Record) -> list[Statement]:
     match record.fact:
-        case RunRequested(plan=plan):
-            return [*_planned(record, plan), _settle(record)]
+        case RunRequested(plan=plan, carried=carried):
+            return [*_planned(record, plan, carried), _settle(record)]
         case PlanAccepted(plan=plan, step=step):
             done = _one(record, steps_sql.PLANNED, step, step, record.time_ms, record.seq)
             return [done, *_planned(record, plan), _settle(record)]
@@ -119,6 +123,8 @@ def _ended(record: Record) -> list[Statement]:
             return [_end(record, step, key, "pending", code="conflict", reason=f"others changed {', '.join(paths)}")]
         case StepFailed(step=step, key=key, code=code, reason=reason, final=final):
             return [_end(record, step, key, "failed" if final else "pending", code=code, reason=reason)]
+        case StepReopened(step=step, key=key):
+            return [_end(record, step, key, "pending")]
         case StepCanceled(step=step, key=key):
             return [_end(record, step, key, "canceled")]
         case GatePassed(step=step, key=key, verdict=verdict):
@@ -149,14 +155,16 @@ def _settle(record: Record) -> Statement:
     return _all(record, steps_sql.SETTLE)
 
 
-def _planned(record: Record, plan: Plan | None) -> list[Statement]:
+def _planned(record: Record, plan: Plan | None, carried: Carried | None = None) -> list[Statement]:
     if plan is None:
         return []
-    rows = [_plan_step(place, step) for place, step in enumerate(plan.steps)]
+    done = {each.key: each.summary for each in carried.steps} if carried else {}
+    rows = [_plan_step(place, step, done.get(step.id)) for place, step in enumerate(plan.steps)]
     return [_all(record, steps_sql.PLAN, as_json(rows), record.seq)]
 
 
-def _plan_step(place: int, step: PlanStep) -> _Planned:
+def _plan_step(place: int, step: PlanStep, done: str | None) -> _Planned:
+    """Return a step's row; `done` is the summary of one that was carried over from another run."""
     return _Planned(
         key=step.id,
         position=place,
@@ -164,7 +172,9 @@ def _plan_step(place: int, step: PlanStep) -> _Planned:
         title=step.title or step.id,
         needs=step.needs,
         rework=step.gate.rework if step.gate else (),
-        gate="pending" if step.gate else "",
+        gate="" if not step.gate else "pending" if done is None else "passed",
+        state="pending" if done is None else "succeeded",
+        summary=done,
     )
 
 
@@ -196,7 +206,7 @@ def _send_back(record: Record, rework: tuple[str, ...]) -> Statement:
 
 PROJECTION: Final = Projection(
     name="steps",
-    version=1,
+    version=2,
     tables=(steps_sql.STEPS,),
     project=project,
     handles=(
@@ -209,6 +219,7 @@ PROJECTION: Final = Projection(
         StepSucceeded,
         StepConflicted,
         StepFailed,
+        StepReopened,
         StepCanceled,
         GatePassed,
         GateFailed,

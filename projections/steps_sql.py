@@ -41,11 +41,16 @@ STEPS: Final = Table(
 PLAN: Final = Sql(
     name="steps.plan",
     text="""
-    INSERT INTO steps (workspace, run, key, position, role, title, needs, rework, gate, seq, state, status)
-    SELECT u.workspace, u.run, s.key, s.position, s.role, s.title, s.needs, s.rework, s.gate, u.seq, 'pending', 'pending'
+    INSERT INTO steps (workspace, run, key, position, role, title, needs, rework, gate, summary, seq, state, status)
+    SELECT
+        u.workspace, u.run, s.key, s.position, s.role, s.title, s.needs, s.rework, s.gate, s.summary, u.seq, s.state,
+        s.state
     FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS u (workspace, run, steps, seq)
     CROSS JOIN LATERAL jsonb_to_recordset(u.steps::jsonb)
-        AS s (key text, position integer, role text, title text, needs jsonb, rework jsonb, gate text)
+        AS s (
+            key text, position integer, role text, title text, needs jsonb, rework jsonb, gate text, state text,
+            summary text
+        )
     ON CONFLICT (workspace, run, key) DO UPDATE SET
         id = '', position = excluded.position, role = excluded.role, title = excluded.title, needs = excluded.needs,
         rework = excluded.rework, gate = excluded.gate, state = 'pending', attempt = 0, actor = '', model = '',

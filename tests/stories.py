@@ -17,6 +17,7 @@ from events.agent import (
     Text,
     ToolUse,
 )
+from events.dead_letter import DeadLetterPurged, DeadLetterRecorded, DeadLetterReplayed, letter_address
 from events.fact import Artifact, Changes, File, Finding, Usage, Verdict
 from events.ids import derive
 from events.plan import Gate, Plan, PlanStep
@@ -36,11 +37,13 @@ from events.run import (
     StepCanceled,
     StepConflicted,
     StepFailed,
+    StepReopened,
     StepStarted,
     StepSucceeded,
     TimerSet,
     ToolSpec,
 )
+from events.subjects import Address
 from events.tool import (
     ApprovalDecided,
     ApprovalExpired,
@@ -266,6 +269,25 @@ class Story:
             )
         )
 
+    def bury(self, key: str) -> Address:
+        """Record the dead letter of a step; every other one is replayed or purged too, and some of these die again."""
+        run = self.history.address
+        at = letter_address(run.workspace, "step", run.run, key)
+        letter = DeadLetterRecorded(
+            source="step", code="turns", reason="too many", run=run.run, key=key, step=self.actor_of(key), attempts=3
+        )
+        self.history.put(at, letter)
+        number = int(run.run.rpartition("_")[2])
+        if number % 2:
+            close = DeadLetterPurged(by="ann") if number % 3 else DeadLetterReplayed(by="ann", way="sent", made=("x",))
+            self.history.put(at, close)
+            if number % 4 == 1:
+                self.history.put(at, letter)
+        return at
+
+    def reopen_step(self, key: str) -> None:
+        self.history.run(StepReopened(step=self.id_of(key), key=key, by="ann"))
+
     def conflict(self, key: str, *paths: str) -> None:
         self.history.run(
             StepConflicted(step=self.id_of(key), key=key, attempt=self.attempts[key], seq=1, paths=paths, usage=USED)
@@ -402,6 +424,7 @@ def _fails(story: Story) -> Iterator[None]:
     yield
     story.fail("review", final=True)
     story.failed("review")
+    story.bury("review")
 
 
 def _escalates(story: Story) -> Iterator[None]:

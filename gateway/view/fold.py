@@ -6,6 +6,7 @@ from events.agent import AgentChecking, AgentSucceeded, ModelFailed, ModelReques
 from events.fact import Artifact, Verdict
 from events.plan import Plan
 from events.run import (
+    Carried,
     GateFailed,
     GatePassed,
     GateReopened,
@@ -22,6 +23,7 @@ from events.run import (
     StepCanceled,
     StepConflicted,
     StepFailed,
+    StepReopened,
     StepStarted,
     StepSucceeded,
 )
@@ -54,9 +56,10 @@ def take(board: Board, event: Event) -> Board:
 
 def _take_run(board: Board, event: Event) -> Board:
     match event.fact:
-        case RunRequested(goal=goal, blueprint=blueprint, model=model, plan=plan):
+        case RunRequested(goal=goal, blueprint=blueprint, model=model, plan=plan, carried=carried):
             board = replace(board, goal=goal, blueprint=blueprint, model=model)
-            return _plan(board, plan) if plan else board
+            board = _plan(board, plan) if plan else board
+            return _carry(board, carried) if carried else board
         case RunStarted():
             return replace(board, started=True)
         case PlanAccepted(plan=plan):
@@ -81,6 +84,14 @@ def _plan(board: Board, plan: Plan) -> Board:
         for spec in plan.steps
     }
     return replace(board, planned=True, steps=board.steps | steps)
+
+
+def _carry(board: Board, carried: Carried) -> Board:
+    """Take in what another run has done already."""
+    for each in carried.steps:
+        if each.key in board.steps:
+            board = _put(board, replace(board.steps[each.key], status="succeeded", note=each.summary))
+    return _add(board, carried.artifacts)
 
 
 def _at_end(step: Step, time_ms: int) -> Step:
@@ -118,6 +129,8 @@ def _take_step(board: Board, event: Event) -> Board:
             past = Past("failed", f"attempt {_attempt(board, key)}: {code}: {short(reason)}")
             status: StepStatus = "failed" if final else "pending"
             return _ended(board, key, event, status=status, past=past, note=f"{code}: {reason}")
+        case StepReopened(key=key, by=by):
+            return _ended(board, key, event, status="pending", past=Past("again", f"{by}: opened again"))
         case StepCanceled(key=key):
             return _ended(board, key, event, status="canceled")
         case _:

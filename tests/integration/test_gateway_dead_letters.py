@@ -17,11 +17,9 @@ async def doors(nats_url: str, database_url: str, tmp_path: Path) -> AsyncIterat
         yield doors
 
 
-def letter(number: int, **more: str) -> tuple[Address, DeadLetterRecorded]:
+def letter(number: int, *, run: str) -> tuple[Address, DeadLetterRecorded]:
     message = Message("cb.default.cmd.run_1.-.-.cancel", 2, body="{}")
-    fact = DeadLetterRecorded(
-        source="command", code=more.pop("code", "bad_body"), reason="no", message=message, seq=number, **more
-    )
+    fact = DeadLetterRecorded(source="command", code="bad_body", reason="no", message=message, seq=number, run=run)
     return letter_address("default", "test", number), fact
 
 

@@ -3,14 +3,18 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 
-from events.fact import Finding
+from events.fact import Artifact, File, Finding
 from events.plan import Gate, Plan, PlanStep
+from events.run import Carried, CarriedStep, RunRequested
+from projections.artifacts import artifacts, files
+from projections.runs import run
 from projections.steps import Edge, StepRow, graph, step, steps
 from projections.store import Store, open_store
 from tests.history import TICK_MS, History
 from tests.projected import project
-from tests.stories import MODEL, USED, Story
+from tests.stories import MODEL, USED, Story, sha
 
 
 @pytest.fixture
@@ -245,3 +249,44 @@ async def test_steps_of_another_workspace_are_not_seen(store: Store):
     Story(history)
     await project(store, history.records)
     assert await steps(store, "ours", "run_1") == []
+
+
+async def test_a_step_that_failed_for_good_is_opened_again(store: Store):
+    story = Story(History())
+    story.start()
+    story.begin("analyze", "analyst")
+    story.fail("analyze", final=True)
+    assert (await statuses(store, story))["analyze"] == "failed"
+    story.reopen_step("analyze")
+    assert (await statuses(store, story))["analyze"] == "ready"
+
+
+async def test_what_is_carried_over_is_done_and_its_files_and_artifacts_are_there(store: Store):
+    story = Story(History())
+    history = story.history.beside("run_2")
+    first = story.history.records[0].fact
+    assert isinstance(first, RunRequested)
+    spec = Artifact(name="docs/spec.md", media_type="text/markdown", sha=sha("spec"), size=4)
+    carried = Carried(
+        run="run_1",
+        seq=9,
+        steps=(CarriedStep("analyze", "the spec stands"), CarriedStep("review", "good")),
+        head={"docs/spec.md": File(sha("spec"), size=4)},
+        artifacts=(spec,),
+    )
+    history.run(replace(first, carried=carried), to="run")
+    await project(store, history.records)
+    found = {row.key: row for row in await steps(store, "default", "run_2")}
+    assert {key: row.status for key, row in found.items()} == {
+        "analyze": "succeeded",
+        "backend": "ready",
+        "frontend": "ready",
+        "review": "succeeded",
+        "ship": "ready",
+    }
+    assert (found["analyze"].summary, found["analyze"].gate, found["review"].gate) == ("the spec stands", "", "passed")
+    row = await run(store, "default", "run_2")
+    assert row is not None
+    assert (row.steps_done, row.steps_total) == (2, 5)
+    assert [each.name for each in (await artifacts(store, "default", run="run_2")).data] == ["docs/spec.md"]
+    assert [file.path for file in await files(store, "default", "run_2")] == ["docs/spec.md"]
