@@ -71,14 +71,16 @@ async def test_each_operation_answers_as_it_does_over_http(client: Client, doors
     story.succeed("analyze", files={"a.md": "# A"}, artifacts={"a.md": "# A"})
     story.begin("backend")
     approval = approval_of(story.ask("backend"))
+    letter = story.bury("backend").step
     await doors.tell(history)
-    artifact = (await doors.get("/v1/artifacts"))["data"][0]["id"]
+    artifact = (await doors.get("/v1/runs/run_1/artifacts"))["data"][0]["id"]
     values = {"id": "run_1", "seq": "3", "name": "software", "type": "tool.completed"}
     same = 0
     for route in ROUTES:
         if route.handle is None or route.method != "GET":
             continue
-        here = values | {"id": {"approvals": approval, "artifacts": artifact}.get(route.noun, "run_1")}
+        ids = {"approvals": approval, "artifacts": artifact, "dead-letters": letter}
+        here = values | {"id": ids.get(route.noun, "run_1")}
         asked: dict[str, Any] = {name: here[name] for name in route.path_fields}
         over_http = await doors.get(route.path.format(**asked))
         if "seq" in asked:
