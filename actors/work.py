@@ -192,12 +192,12 @@ class Work:
     async def _nobody_there(self, box: Mailbox[Any], verb: str) -> bool:
         """Tell whether a command came to an actor that does not exist, and should not have.
 
-        The engine's own may come before their actor, or to one that a cancel kept from beginning.
+        The engine's own may come to one that a cancel or a crash kept from beginning.
         """
         if getattr(box.state, "request", self) is not None or verb in ("nudge", "timer"):
             return False
         at = box.address
-        return verb != "cancel" or await self.engine.facts.last(run_scope(at.workspace, at.run)) == 0
+        return verb == "decide" or await self.engine.facts.last(run_scope(at.workspace, at.run)) == 0
 
     async def _bury(self, delivery: Delivery, held: Held, code: str, reason: str) -> None:
         """Answer a command that nobody can work on, once it is recorded as a dead letter."""
