@@ -68,7 +68,7 @@ def decide(state: AgentState, command: Command) -> list[Fact]:
         case Pause():
             return hold(state, command)
         case TimerFired(timer=timer) if timer == RETRY and not state.paused:
-            return retry(state, command.now_ms)
+            return retry(state, command)
         case TakeOver():
             return _take_over(state, command)
         case Nudge():
@@ -91,7 +91,7 @@ def _advance(state: AgentState, request: AgentRequested, command: Command) -> li
         return []
     if state.model is not None:
         given_up = state.model.failed_seq and not state.model.retry_at
-        return [fail_model(state, state.model)] if given_up else retry(state, command.now_ms)
+        return [fail_model(state, state.model)] if given_up else retry(state, command)
     if state.unfinished_calls():
         return []
     if state.checked:
@@ -138,8 +138,8 @@ def _take_over(state: AgentState, command: TakeOver) -> list[Fact]:
     asked, request = state.model, state.request
     if asked is None or request is None or asked.retry_at or asked.ticket != command.ticket or state.cancel is not None:
         return decide(state, Advance(id=command.id, now_ms=command.now_ms, ticket=command.ticket))
-    if command.delivered > request.limits.deliveries_max:
-        reason = f"its worker was lost {command.delivered - 1} times in this call"
+    if asked.takeovers >= request.limits.takeovers_max:
+        reason = f"its worker was lost {asked.takeovers + 1} times in this call"
         return [ModelFailed(turn=asked.turn, epoch=asked.epoch, code="attempts", reason=reason)]
     return [ModelTakenOver(turn=asked.turn, epoch=asked.epoch + 1)]
 

@@ -1,5 +1,7 @@
 """The calls an agent wants: which may begin now, and what each is asked with. Pure."""
 
+from typing import Any
+
 import msgspec
 
 from actors.agent_state import AgentState, Call
@@ -10,6 +12,7 @@ from actors.decider import (
 from events.agent import (
     AgentRequested,
 )
+from events.run import ToolSpec
 from events.tool import ToolRequested
 
 
@@ -49,6 +52,9 @@ def _check_request(request: AgentRequested, call: Call) -> ToolRequested:
         key=request.key,
         role=request.role,
         kind="check",
+        takeovers_max=request.limits.takeovers_max,
+        timeout_seconds=request.check.timeout_seconds,
+        attempts_max=request.check.attempts_max,
     )
 
 
@@ -77,5 +83,10 @@ def _tool_request(state: AgentState, request: AgentRequested, call: Call) -> Too
         risk="high" if risky else "",
         expires_seconds=request.limits.approval_seconds,
         denied=denied,
-        deliveries_max=request.limits.deliveries_max,
+        takeovers_max=request.limits.takeovers_max,
+        **_care(spec or ToolSpec(effect="read")),
     )
+
+
+def _care(spec: ToolSpec) -> dict[str, Any]:
+    return {name: getattr(spec, name) for name in ("unknown", "timeout_seconds", "attempts_max", "backoff_seconds")}

@@ -1,11 +1,10 @@
 """What comes of an agent's model calls: answers, failures with their retries, and outcomes that come too late. Pure."""
 
-from typing import Final, Literal
+from typing import Literal
 
 from actors.agent_state import AgentState
-from actors.decider import (
-    Command,
-)
+from actors.backoff import backoff_ms
+from actors.decider import Command, is_due
 from events.agent import (
     Block,
     ModelFailed,
@@ -16,11 +15,7 @@ from events.agent import (
 )
 from events.fact import Fact, Usage
 from events.ids import derive
-from events.subjects import Address
-
-MODEL_ATTEMPTS_MAX: Final = 8
-BACKOFF_MS: Final = 500
-BACKOFF_MS_MAX: Final = 60_000
+from events.run import Limits
 
 
 class ModelAnswered(Command, frozen=True, kw_only=True):
@@ -79,8 +74,10 @@ def raised(state: AgentState, command: ModelRaised) -> list[Fact]:
         return [refusal]
     attempt = state.model.attempt if state.model else 1
     retry_at = 0
-    if command.kind != "never" and attempt < MODEL_ATTEMPTS_MAX:
-        retry_at = command.now_ms + max(command.retry_after_ms, _backoff_ms(state.address, attempt))
+    limits = state.request.limits if state.request else Limits()
+    if command.kind != "never" and attempt < limits.model_attempts_max:
+        wait_ms = backoff_ms(state.address, attempt, first_ms=limits.model_backoff_ms)
+        retry_at = command.now_ms + max(command.retry_after_ms, wait_ms)
     return [
         ModelFailed(
             turn=command.turn,
@@ -91,13 +88,6 @@ def raised(state: AgentState, command: ModelRaised) -> list[Fact]:
             usage=command.usage,
         )
     ]
-
-
-def _backoff_ms(address: Address, attempt: int) -> int:
-    """Double from half a second to a minute, with a jitter that the agent's own address gives (deciders hold no dice)."""
-    base = min(BACKOFF_MS << (attempt - 1), BACKOFF_MS_MAX)
-    jitter = int(derive("j", 0, str(address), attempt)[-4:].encode().hex(), 16) % 1000
-    return base + base * jitter // 2000
 
 
 def _refusal(state: AgentState, turn: int, epoch: int) -> ModelRefused | None:
@@ -111,8 +101,8 @@ def _refusal(state: AgentState, turn: int, epoch: int) -> ModelRefused | None:
     return None
 
 
-def retry(state: AgentState, now_ms: int) -> list[Fact]:
+def retry(state: AgentState, command: Command) -> list[Fact]:
     asked = state.model
-    if asked is None or not asked.retry_at or now_ms < asked.retry_at or state.cancel is not None:
+    if asked is None or state.cancel is not None or not is_due(command, asked=asked.failed_seq, at_ms=asked.retry_at):
         return []
     return [ModelRequested(turn=asked.turn, attempt=asked.attempt + 1)]

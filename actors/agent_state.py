@@ -87,6 +87,7 @@ class OpenModelCall(msgspec.Struct, frozen=True):
     ticket: int
     queue: str
     epoch: int = 1
+    takeovers: int = 0
     retry_at: int = 0
     failed_seq: int = 0
     code: str = ""
@@ -153,7 +154,8 @@ def evolve(state: AgentState, record: Record) -> AgentState:
         case ModelRequested() as fact:
             return _ask_model(state, fact, record)
         case ModelTakenOver(epoch=epoch):
-            return replace(state, model=replace(state.model, epoch=epoch)) if state.model else state
+            asked = state.model
+            return replace(state, model=replace(asked, epoch=epoch, takeovers=asked.takeovers + 1)) if asked else state
         case ModelReissued(epoch=epoch) if state.model:
             return replace(state, model=replace(state.model, epoch=epoch, ticket=record.ticket, queue=record.to))
         case ModelResponded() as fact:
@@ -243,6 +245,8 @@ def _take_call(state: AgentState, record: Record) -> AgentState:
             call = replace(call, waiting=True)
         case ApprovalDecided() | ApprovalExpired():
             call = replace(call, waiting=False)
+        case ToolOutcomeUnknown(asks=asks) if asks:
+            return state  # somebody is asked, and the call will have its end
         case ToolCompleted() | ToolFailed() | ToolCanceled() | ToolOutcomeUnknown() as end:
             call = replace(call, end=end, waiting=False)
         case _:

@@ -59,6 +59,7 @@ class DecideBody(Body, frozen=True, forbid_unknown_fields=True):
     comment: str = ""
     arguments: msgspec.Raw = msgspec.Raw(b"")
     digest: str = ""
+    approval: str = ""
 
 
 BODIES: Final[Mapping[str, tuple[type[Body], frozenset[ActorKind]]]] = {
@@ -116,6 +117,7 @@ def _command(body: Any, now_ms: int) -> Command:
                 comment=body.comment,
                 arguments=bytes(body.arguments),
                 digest=body.digest,
+                approval=body.approval,
             )
         case _:
             raise BadCommand("unknown_verb", "no such command")

@@ -27,9 +27,7 @@ class Advance(Command, frozen=True, kw_only=True):
 
 
 class TakeOver(Command, frozen=True, kw_only=True):
-    """The ticket in hand was delivered before, and whoever had it does not answer; `delivered` counts its deliveries."""
-
-    delivered: int
+    """The ticket in hand was delivered before, and whoever had it does not answer."""
 
 
 class Nudge(Command, frozen=True, kw_only=True):
@@ -67,6 +65,17 @@ class TimerFired(Command, frozen=True, kw_only=True):
     timer: str
 
 
+def timer_command(timer: str, asked: int) -> str:
+    """Return the id of the command that a timer sends, asked for by the fact at `asked`."""
+    return f"cmd_timer-{timer}-{asked}"
+
+
+def is_due(command: Command, *, asked: int, at_ms: int) -> bool:
+    """Tell whether a timer's time has come: the timer that was asked for is believed, whatever this worker's clock says."""
+    fired = isinstance(command, TimerFired) and command.id == timer_command(command.timer, asked)
+    return at_ms > 0 and (fired or command.now_ms >= at_ms)
+
+
 class TurnRaised(Command, frozen=True, kw_only=True):
     """A turn on `message` raised `error`."""
 
@@ -84,10 +93,11 @@ class Refused(Exception):
 
 
 class Perform(msgspec.Struct, frozen=True):
-    """An effect that the holder of `ticket` performs, in this `epoch`."""
+    """An effect that the holder of `ticket` performs, in this `epoch`; `probe`: it asks what became of one that was cut off."""
 
     ticket: int
     epoch: int
+    probe: bool = False
 
 
 class Want(msgspec.Struct, frozen=True):

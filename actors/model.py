@@ -64,10 +64,16 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Which attempt at the step: 1, 2, ..."""
     turn: int = 1
     """Which model call of the agent: 1, 2, ..."""
+    attempt_at_turn: int = 1
+    """Which try at this model call: 1, 2, ..."""
+    seconds_max: float = 600
+    """How long the whole answer may take."""
+    idle_seconds: float = 120
+    """How long the model may show no sign of life."""
 
 
 class Delta(msgspec.Struct, frozen=True):
-    """Some more words, for people who watch; never stored."""
+    """Some more words, for people who watch; never stored. Without words it is a sign of life, as of a model that thinks."""
 
     text: str
 

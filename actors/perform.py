@@ -1,6 +1,7 @@
 """Effects at the rim: call the model, run the tool, and bring what came of it back as a command to the same actor."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Final, Protocol, cast
 
@@ -13,17 +14,17 @@ from actors.agent_state import AgentState
 from actors.decider import Command, Perform
 from actors.mailbox import Mailbox, Mailboxes
 from actors.model import Answer, Delta, Model, ModelError, ModelRequest, ToolSchema
-from actors.tool import ToolRaised, ToolReturned, ToolState
-from events.blobs import Blobs
+from actors.perform_tool import ToolCalls
+from events.blobs import BlobMissing, Blobs
 from events.clock import Clock
-from events.fact import Artifact, Changes, File
+from events.log import LogUnavailable
 from events.subjects import Address
-from toolbox import tree
+from toolbox.errors import FilesAway
 from toolbox.sandbox import Sandbox
-from toolbox.tool import Context, Output, Tool, ToolError, call
+from toolbox.tool import Tool
 
+AWAY_SECONDS: Final = 1.0
 DEFINITIONS_MAX: Final = 256
-NO_BRANCH: Final[dict[str, File]] = {}
 
 log = structlog.get_logger()
 
@@ -57,22 +58,29 @@ class Performer:
         deltas: Deltas,
         check_plan: Callable[[Any, frozenset[str]], list[str]] | None = None,
     ) -> None:
-        self.boxes = boxes
         self.blobs = blobs
         self.clock = clock
         self.model_of = model_of
-        self.tools = tools
-        self.sandbox = sandbox
         self.deltas = deltas
-        self.check_plan = check_plan
+        self.tool_calls = ToolCalls(
+            boxes=boxes, blobs=blobs, clock=clock, tools=tools, sandbox=sandbox, check_plan=check_plan
+        )
         self._definitions: dict[tuple[str, str], Definition] = {}
 
     async def __call__(self, box: Mailbox[Any], request: Perform) -> Command:
-        """Do what `request` asks of the actor in `box`; raises only what is a fault of the engine or its stores."""
-        state = box.state
-        if isinstance(state, AgentState):
-            return await self._call_model(state, request)
-        return await self._run_tool(state, request)
+        """Do what `request` asks of the actor in `box`; raises only what is a fault of the engine.
+
+        While the log or the blobs are out of reach it waits for them: no outcome is no attempt.
+        """
+        while True:
+            state = box.state
+            try:
+                if isinstance(state, AgentState):
+                    return await self._call_model(state, request)
+                return await self.tool_calls.perform(state, request)
+            except (LogUnavailable, BlobMissing, FilesAway, OSError) as fault:
+                log.warning("effect_waits_for_the_stores", actor=str(state.address), error=str(fault))
+                await asyncio.sleep(AWAY_SECONDS)
 
     async def _call_model(self, state: AgentState, request: Perform) -> Command:
         turn = state.turn
@@ -118,8 +126,11 @@ class Performer:
             role=agent.role,
             attempt=agent.attempt,
             turn=state.turn,
+            attempt_at_turn=state.model.attempt if state.model else 1,
+            seconds_max=agent.limits.model_seconds_max,
+            idle_seconds=agent.limits.model_idle_seconds,
         )
-        parts = self.model_of(agent.model).stream(request)
+        parts = in_time(self.model_of(agent.model).stream(request), request)
         with spans.chat(
             state.address,
             model=agent.model,
@@ -129,9 +140,11 @@ class Performer:
             turn=state.turn,
             epoch=epoch,
         ) as span:
-            async with aclosing(cast("AsyncGenerator[Delta | Answer]", parts)) as stream:
+            async with aclosing(parts) as stream:
                 async for part in stream:
                     match part:
+                        case Delta(text=""):
+                            pass  # a sign of life
                         case Delta(text=text):
                             span.chunk()
                             await self.deltas(state.address, state.turn, text)
@@ -148,98 +161,27 @@ class Performer:
             self._definitions[key] = msgspec.json.decode(await self.blobs.get(workspace, sha), type=Definition)
         return self._definitions[key]
 
-    async def _run_tool(self, state: ToolState, request: Perform) -> Command:
-        id_ = f"cmd_tool-{state.address.call}-{request.epoch}-{request.ticket}"
-        began = self.clock.monotonic()
-        try:
-            output, changes = await self._call_tool(state, request.epoch)
-        except ToolError as fault:
-            return ToolRaised(
-                id=id_,
-                now_ms=self.clock.now_ms(),
-                epoch=request.epoch,
-                code=fault.code,
-                reason=str(fault),
-                duration_ms=round((self.clock.monotonic() - began) * 1000),
-            )
-        return ToolReturned(
-            id=id_,
-            now_ms=self.clock.now_ms(),
-            epoch=request.epoch,
-            text=output.text,
-            data=output.data,
-            changes=changes,
-            artifacts=tuple(_artifact(artifact) for artifact in output.artifacts),
-            duration_ms=round((self.clock.monotonic() - began) * 1000),
-        )
 
-    async def _call_tool(self, state: ToolState, epoch: int) -> tuple[Output, Changes]:
-        asked = state.request
-        tool = self.tools.get(asked.tool) if asked else None
-        if asked is None or tool is None:
-            raise ToolError("unknown_tool", f"no tool {asked.tool if asked else ''!r} in this worker")
-        agent = await self._agent(state)
-        if agent.end is not None or agent.cancel is not None:
-            raise ToolError("canceled", "the agent was told to stop")
-        branch, keeps = self._branch(agent, state)
-        roles = frozenset(agent.request.plan_roles) if agent.request else frozenset[str]()
-        check = self.check_plan
-        context = Context(
-            files=branch,
-            sandbox=self.sandbox,
-            effect_id=f"{state.address.run}.{state.address.call}",
-            step=asked.key,
-            role=asked.role,
-            expects=agent.request.expects if agent.request else (),
-            roles=roles,
-            check_plan=(lambda plan: check(plan, roles)) if check else None,
-        )
-        with spans.tool(state.address, tool=tool.name, role=asked.role, step=asked.key, epoch=epoch):
-            output = await call(tool, state.arguments, context)
-        changes = {path: (_file(before), _file(after)) for path, (before, after) in branch.changes().items()}
-        return output, changes if keeps else {}
-
-    async def _agent(self, state: ToolState) -> AgentState:
-        """Read the agent that owns the call, at least up to the call's ticket: its branch is what the call works on."""
-        box = self.boxes.of(state.address.at(state.address.step))
-        async with box.turn:
-            await box.read_to(state.ticket)
-            return box.state
-
-    def _branch(self, agent: AgentState, state: ToolState) -> tuple[tree.Branch, bool]:
-        """Return the branch the call works on, and whether its changes count: a gate's and a check's never do."""
-        files = {path: tree.File(sha=file.sha, mode=file.mode, size=file.size) for path, file in agent.files.items()}
-        readonly = agent.request is not None and (agent.request.gate or agent.request.planner)
-        check = state.request is not None and state.request.kind == "check"
-        keeps = not (readonly or check)
-        writes = agent.request.writes if agent.request else ()
-        blobs = WorkspaceBlobs(self.blobs, state.address.workspace)
-        return tree.Branch(files, blobs, writes=writes, readonly=not keeps), keeps
+async def in_time(parts: AsyncIterator[Delta | Answer], request: ModelRequest) -> AsyncGenerator[Delta | Answer]:
+    """Pass a model's parts on, as long as it keeps to the time that the request gives it; raises ModelError."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + request.seconds_max
+    async with aclosing(cast("AsyncGenerator[Delta | Answer]", parts)) as stream:
+        while True:
+            until = min(end, loop.time() + request.idle_seconds)
+            try:
+                async with asyncio.timeout_at(until):
+                    part = await anext(stream, None)
+            except TimeoutError:
+                raise _too_late(request, total=until == end) from None
+            if part is None:
+                return
+            yield part
 
 
-class WorkspaceBlobs:
-    """The blob store of one workspace, as the toolbox sees it."""
-
-    def __init__(self, blobs: Blobs, workspace: str) -> None:
-        self.blobs = blobs
-        self.workspace = workspace
-
-    async def put(self, data: bytes) -> str:
-        return await self.blobs.put(self.workspace, data)
-
-    async def get(self, sha: str) -> bytes:
-        return await self.blobs.get(self.workspace, sha)
-
-
-def _file(file: tree.File | None) -> File | None:
-    return File(sha=file.sha, mode=file.mode, size=file.size) if file else None
-
-
-def _artifact(artifact: Any) -> Artifact:
-    return Artifact(
-        name=artifact.name,
-        media_type=artifact.media_type,
-        sha=artifact.sha,
-        size=artifact.size,
-        title=artifact.title,
-    )
+def _too_late(request: ModelRequest, *, total: bool) -> ModelError:
+    if total:
+        why, code = f"the answer took longer than {request.seconds_max:g} s", "total_timeout"
+    else:
+        why, code = f"the model was silent for {request.idle_seconds:g} s", "idle_timeout"
+    return ModelError(why, kind="back_off", code=code)

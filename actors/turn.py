@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import structlog
 
-from actors.decider import Advance, Command, Create, HandOver, Perform, Schedule, Send, TakeOver, Want
+from actors.decider import Advance, Command, Create, HandOver, Perform, Schedule, Send, TakeOver, Want, timer_command
 from actors.mailbox import Mailbox, Mailboxes
 from events.blobs import Blobs
 from events.clock import Clock
@@ -148,9 +148,9 @@ class Turn:
         asked = self.box.decider.pending(self.box.state)
         return next((one for one in asked if isinstance(one, Perform) and one.ticket == self.notice), None)
 
-    def take_over(self, delivered: int) -> TakeOver:
+    def take_over(self) -> TakeOver:
         """Return the command of a ticket that was delivered before."""
-        return TakeOver(id=self.causation, now_ms=self.engine.clock.now_ms(), ticket=self.notice, delivered=delivered)
+        return TakeOver(id=self.causation, now_ms=self.engine.clock.now_ms(), ticket=self.notice)
 
 
 def audience(to: str) -> str:
@@ -188,7 +188,7 @@ async def hand_over(engine: Engine, request: HandOver) -> None:
 
 async def set_timer(engine: Engine, address: Address, request: Schedule) -> None:
     """Set a timer of the actor at `address`; set again it stays one timer."""
-    body = msgspec.json.encode({"id": f"cmd_timer-{request.timer}-{request.asked}", "timer": request.timer})
+    body = msgspec.json.encode({"id": timer_command(request.timer, request.asked), "timer": request.timer})
     await engine.inbox.schedule(address, request.timer, at_ms=request.at_ms, verb="timer", body=body)
 
 

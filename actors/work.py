@@ -80,7 +80,7 @@ class Work:
             command = self._read(record)
             await turn.decide(command)
             if delivery.delivered > 1 and turn.performable() is not None and not turn.appended:
-                await turn.decide(turn.take_over(held.delivery.delivered))
+                await turn.decide(turn.take_over())
             handed = turn.unmade(everything=delivery.delivered > 1)
             request = turn.performable()
         await hand_over_all(self.engine, address, handed)

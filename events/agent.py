@@ -1,6 +1,6 @@
 """Facts of an agent: one attempt at a step, from its request over model calls to its end."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -68,8 +68,11 @@ class Check(msgspec.Struct, frozen=True):
     argv: tuple[str, ...]
 
 
+CHECK: Final = ToolSpec(effect="read", timeout_seconds=660, attempts_max=1)
+
+
 class AgentRequested(Fact, frozen=True, kw_only=True, tag="agent.requested.v1"):
-    """An attempt at a step is wanted: all that the agent starts from."""
+    """An attempt at a step is wanted: all that the agent starts from. `check` is what its validation commands run as."""
 
     step: str
     key: str
@@ -88,6 +91,7 @@ class AgentRequested(Fact, frozen=True, kw_only=True, tag="agent.requested.v1"):
     plan_roles: tuple[str, ...] = ()
     approve: str = "risky"
     limits: Limits = Limits()
+    check: ToolSpec = CHECK
 
 
 class ModelRequested(Fact, frozen=True, kw_only=True, tag="model.requested.v1"):

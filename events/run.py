@@ -4,16 +4,24 @@ import msgspec
 
 from events.fact import Artifact, Changes, Fact, File, Finding, Usage, Verdict
 from events.plan import Plan
+from events.tool import Unknown
 
 
 class ToolSpec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What deciders must know of a tool: its effect (read, idempotent, keyed, unsafe), pool and care."""
+    """What deciders must know of a tool: its effect (read, idempotent, keyed, unsafe), pool, care, time and attempts.
+
+    `unknown` says who is asked when an unsafe call was cut off in the middle.
+    """
 
     effect: str
     pool: str = "local"
     writes: bool = False
     risky: bool = False
     question: bool = False
+    unknown: Unknown = "model"
+    timeout_seconds: float = 60
+    attempts_max: int = 3
+    backoff_seconds: float = 0.5
 
 
 class Role(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -26,14 +34,22 @@ class Role(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How far a run may go: attempts a step, model turns an agent, validation rounds, calls a turn, seconds an approval."""
+    """How far a run may go: attempts a step, model turns an agent, validation rounds, calls a turn, seconds an approval.
+
+    `takeovers_max` is how often a call may be taken over from a lost worker. A model call is tried `model_attempts_max` times, first
+    again after `model_backoff_ms`, then doubling to a minute; it may take `model_seconds_max`, and be silent for `model_idle_seconds`.
+    """
 
     attempts_max: int = 3
     turns_max: int = 60
     validation_rounds_max: int = 3
     calls_max: int = 32
     approval_seconds: int = 0
-    deliveries_max: int = 5
+    takeovers_max: int = 5
+    model_attempts_max: int = 8
+    model_backoff_ms: int = 500
+    model_seconds_max: int = 600
+    model_idle_seconds: int = 120
 
 
 class CarriedStep(msgspec.Struct, frozen=True, omit_defaults=True):

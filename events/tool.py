@@ -1,18 +1,23 @@
 """Facts of a tool call: asked for, perhaps approved, performed, ended."""
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from events.fact import Artifact, Changes, Fact
 
 Decision = Literal["approve", "edit", "respond", "reject"]
+Unknown = Literal["model", "human", "probe"]
+Asked = Literal["tool_call", "question", "gate", "outcome"]
+OUTCOME_SUFFIX: Final = "-outcome"
+"""Ends the id of an approval of kind `outcome`: the second that one call may have."""
 
 
 class ToolRequested(Fact, frozen=True, kw_only=True, tag="tool.requested.v1"):
     """A tool call is wanted by an agent (or by the run itself, whose calls have no step).
 
     `owner` is who gets the notice of its end. `denied` says why the role may not have it: then it fails unperformed.
+    `unknown` says who is asked when an unsafe call was cut off in the middle.
     """
 
     tool: str
@@ -28,14 +33,21 @@ class ToolRequested(Fact, frozen=True, kw_only=True, tag="tool.requested.v1"):
     risk: str = ""
     expires_seconds: int = 0
     denied: str = ""
-    deliveries_max: int = 5
+    takeovers_max: int = 5
+    unknown: Unknown = "model"
+    timeout_seconds: float = 60
+    attempts_max: int = 3
+    backoff_seconds: float = 0.5
 
 
 class ApprovalRequested(Fact, frozen=True, kw_only=True, tag="approval.requested.v1"):
-    """A human must decide: `digest` binds the decision to exactly this call."""
+    """A human must decide: `digest` binds the decision to exactly this call.
+
+    Kind `outcome` asks what became of an unsafe call that was cut off: `respond` says that it happened, `reject` that it did not.
+    """
 
     approval: str
-    kind: Literal["tool_call", "question", "gate"]
+    kind: Asked
     tool: str
     arguments: msgspec.Raw
     digest: str
@@ -69,9 +81,23 @@ class ToolStarted(Fact, frozen=True, kw_only=True, tag="tool.started.v1"):
 
 
 class ToolReissued(Fact, frozen=True, kw_only=True, tag="tool.reissued.v1"):
-    """The call's ticket was lost; this fact is its new one."""
+    """The call's ticket was lost, or its next attempt is due; this fact is its new ticket."""
 
     epoch: int
+
+
+class ToolAttemptFailed(Fact, frozen=True, kw_only=True, tag="tool.attempt_failed.v1"):
+    """The performance in `epoch` failed and is tried again at `retry_at` (ms since the epoch), as attempt + 1.
+
+    `probe` tells that it was not the tool that failed, but the probe that asks what became of it.
+    """
+
+    epoch: int
+    attempt: int
+    code: str
+    reason: str
+    retry_at: int
+    probe: bool = False
 
 
 class ToolCompleted(Fact, frozen=True, kw_only=True, tag="tool.completed.v1"):
@@ -102,9 +128,14 @@ class ToolCanceled(Fact, frozen=True, kw_only=True, tag="tool.canceled.v1"):
 
 
 class ToolOutcomeUnknown(Fact, frozen=True, kw_only=True, tag="tool.outcome_unknown.v1"):
-    """An unsafe call was cut off in the middle: nobody knows whether its effect happened."""
+    """An unsafe call was cut off in the middle: nobody knows whether its effect happened.
+
+    `asks` is who is to find out, a human or the tool's probe; empty: nobody, as after a cancel. A late outcome of `epoch` settles it.
+    """
 
     epoch: int
+    reason: str = ""
+    asks: Literal["", "human", "probe"] = ""
 
 
 class ToolRefused(Fact, frozen=True, kw_only=True, tag="tool.refused.v1"):
@@ -128,6 +159,7 @@ ToolFact = (
     | ApprovalExpired
     | ToolStarted
     | ToolReissued
+    | ToolAttemptFailed
     | ToolCompleted
     | ToolFailed
     | ToolCanceled

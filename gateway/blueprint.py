@@ -178,7 +178,17 @@ def _role_of(path: Path, fields: Mapping[str, Any], prompt: str) -> RoleFile:
 def tool_specs(tools: Mapping[str, Tool]) -> dict[str, ToolSpec]:
     """Return what deciders must know of each tool."""
     return {
-        name: ToolSpec(effect=tool.effect, pool=tool.pool, writes=tool.writes, risky=tool.risky, question=tool.question)
+        name: ToolSpec(
+            effect=tool.effect,
+            pool=tool.pool,
+            writes=tool.writes,
+            risky=tool.risky,
+            question=tool.question,
+            unknown=tool.unknown,
+            timeout_seconds=tool.timeout_seconds,
+            attempts_max=tool.attempts_max,
+            backoff_seconds=tool.backoff_seconds,
+        )
         for name, tool in tools.items()
     }
 

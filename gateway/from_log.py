@@ -7,7 +7,8 @@ import msgspec
 from actors.decider import fold
 from actors.run import RUN
 from actors.run_state import RunState
-from actors.tool import TOOL, ToolState
+from actors.tool import TOOL
+from actors.tool_state import Asked, ToolState
 from events.envelope import Record
 from events.fact import Wait
 from events.log import Log
@@ -30,9 +31,10 @@ async def run_row(facts: Log, address: Address, *, upto: int) -> RunRow | None:
     return _row(state, records, asked)
 
 
-async def approval_row(facts: Log, address: Address) -> ApprovalRow | None:
-    """Return the approval of the call at `address` as the log has it now, None if it has none. Raises LogError."""
-    return _approval(address, await facts.load(address.fence))
+async def approval_row(facts: Log, address: Address, approval: str) -> ApprovalRow | None:
+    """Return an approval of the call at `address` as the log has it now, None if it has none. Raises LogError."""
+    rows = _approvals(address, await facts.load(address.fence))
+    return next((row for row in rows if row.id == approval), None)
 
 
 async def _asked(facts: Log, address: Address, *, upto: int) -> list[ApprovalRow]:
@@ -40,8 +42,8 @@ async def _asked(facts: Log, address: Address, *, upto: int) -> list[ApprovalRow
     open_: set[Address] = set()
     for record in await loaded(facts, name_scope(address.workspace, run=address.run, name="approval.*"), upto=upto):
         (open_.add if isinstance(record.fact, ApprovalRequested) else open_.discard)(record.address)
-    rows = [_approval(at, await loaded(facts, at.fence, upto=upto)) for at in sorted(open_)]
-    return [row for row in rows if row is not None and row.status == "pending"]
+    rows = [row for at in sorted(open_) for row in _approvals(at, await loaded(facts, at.fence, upto=upto))]
+    return [row for row in rows if row.status == "pending"]
 
 
 def _row(state: RunState, records: Sequence[Record], asked: Sequence[ApprovalRow]) -> RunRow:
@@ -116,14 +118,23 @@ def _wait(row: ApprovalRow) -> Wait:
     return Wait("question" if row.kind == "question" else "approval", row.id, row.requested_at)
 
 
-def _approval(address: Address, records: Sequence[Record]) -> ApprovalRow | None:
+def _approvals(address: Address, records: Sequence[Record]) -> list[ApprovalRow]:
+    """Return what humans were asked about a call: whether it may run, and what became of it if it was cut off."""
     state: ToolState = fold(TOOL, address, list(records))
-    fact = state.approval
-    if fact is None:
-        return None
-    asked = next(record for record in records if isinstance(record.fact, ApprovalRequested))
-    closed = next((record for record in records if isinstance(record.fact, ApprovalDecided | ApprovalExpired)), None)
-    decision = state.decision
+    return [_approval(address, state, asked, records=records) for asked in state.asked()]
+
+
+def _approval(address: Address, state: ToolState, asked: Asked, *, records: Sequence[Record]) -> ApprovalRow:
+    fact, decision = asked.request, asked.decision
+    times = {record.seq: record.time_ms for record in records}
+    closed = next(
+        (
+            record.time_ms
+            for record in records
+            if isinstance(record.fact, ApprovalDecided | ApprovalExpired) and record.fact.approval == fact.approval
+        ),
+        records[-1].time_ms if state.end else None,
+    )
     return ApprovalRow(
         workspace=address.workspace,
         id=fact.approval,
@@ -138,20 +149,20 @@ def _approval(address: Address, records: Sequence[Record]) -> ApprovalRow | None
         digest=fact.digest,
         risk=fact.risk,
         allowed=fact.allowed,
-        status=_approval_status(state),
+        status=_approval_status(state, asked),
         by=decision.by if decision else None,
         comment=decision.comment if decision else None,
         edited=decision.arguments if decision and decision.decision == "edit" else msgspec.Raw(b"null"),
-        requested_at=asked.time_ms,
-        decided_at=closed.time_ms if closed else records[-1].time_ms if state.end else None,
+        requested_at=times[asked.seq],
+        decided_at=closed,
         expires_at=fact.expires_at or None,
         seq=asked.seq,
     )
 
 
-def _approval_status(state: ToolState) -> str:
-    if state.decision is not None:
-        return STATUS[state.decision.decision]
-    if state.expired:
+def _approval_status(state: ToolState, asked: Asked) -> str:
+    if asked.decision is not None:
+        return STATUS[asked.decision.decision]
+    if asked.expired:
         return "expired"
     return "canceled" if state.end is not None else "pending"

@@ -35,7 +35,11 @@ LIMITS_MAX: Final[Mapping[str, int]] = {
     "validation_rounds_max": 100,
     "calls_max": 256,
     "approval_seconds": 366 * 24 * 3600,
-    "deliveries_max": 100,
+    "takeovers_max": 100,
+    "model_attempts_max": 100,
+    "model_backoff_ms": 60_000,
+    "model_seconds_max": 24 * 3600,
+    "model_idle_seconds": 3600,
 }
 """How far a request may stretch a run's limits."""
 
@@ -236,11 +240,13 @@ class Operations:
             comment=request.comment,
             arguments=arguments,
             digest=request.digest,
+            approval=approval,
         )
         await self._answer(address, command, must_exist=True)
         state: ToolState = self.system.boxes.of(address).state
-        decision = state.decision
-        if decision is None:
+        asked = next((one for one in state.asked() if one.request.approval == approval), None)
+        decision = asked.decision if asked else None
+        if asked is None or decision is None:
             raise Problem(409, "not_decided", "the approval ended before this decision")
         return Decided(
             id=approval,
@@ -250,7 +256,7 @@ class Operations:
             decision=decision.decision,
             by=decision.by,
             comment=decision.comment,
-            seq=state.ticket,
+            seq=asked.decided_seq,
         )
 
     async def approval_address(self, workspace: str, approval: str) -> Address:

@@ -166,7 +166,7 @@ class Reads:
     async def approval(self, workspace: str, id_: str) -> views.Approval:
         """Return an approval; one that waits is looked up in the log, for it may just have been decided."""
         address = await self.operations.approval_address(workspace, id_)
-        row = await from_log.approval_row(self.system.facts, address)
+        row = await from_log.approval_row(self.system.facts, address, id_)
         if row is None:
             raise not_found("approval", id_)
         return shown.approval(row)

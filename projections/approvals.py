@@ -50,7 +50,7 @@ class ApprovalRow(msgspec.Struct, frozen=True):
 
 APPROVALS: Final = Table(
     name="approvals",
-    key=("workspace", "run", "call"),
+    key=("workspace", "run", "call", "id"),
     ddl="""
     CREATE TABLE approvals (
         workspace    text COLLATE "C" NOT NULL,
@@ -74,7 +74,7 @@ APPROVALS: Final = Table(
         requested_at bigint NOT NULL,
         decided_at   bigint,
         expires_at   bigint,
-        PRIMARY KEY (workspace, run, call)
+        PRIMARY KEY (workspace, run, call, id)
     );
     CREATE INDEX approvals_id ON approvals (workspace, id);
     CREATE INDEX approvals_seq ON approvals (workspace, seq);
@@ -149,7 +149,7 @@ def _ended(
 
 PROJECTION: Final = Projection(
     name="approvals",
-    version=1,
+    version=2,
     tables=(APPROVALS,),
     project=project,
     handles=(ApprovalRequested, ApprovalDecided, ApprovalExpired, ToolCanceled, ToolFailed),

@@ -6,8 +6,10 @@ import msgspec
 
 from events.envelope import Record
 from events.tool import (
+    OUTCOME_SUFFIX,
     ApprovalDecided,
     ApprovalRequested,
+    ToolAttemptFailed,
     ToolCanceled,
     ToolCompleted,
     ToolFailed,
@@ -22,7 +24,7 @@ RESULT_BYTES_MAX: Final = 4096
 
 
 class CallRow(msgspec.Struct, frozen=True):
-    """A tool call. `status`: requested, waiting, running, completed, failed, canceled, outcome_unknown.
+    """A tool call. `status`: requested, waiting, running, retrying, completed, failed, canceled, outcome_unknown.
 
     `step` is the step's key, `attempt` the place of the agent that called. `result` is cut at 4 KiB; `result_bytes` tells
     how long it is in the log. Times are ms since the epoch.
@@ -119,10 +121,12 @@ def project(record: Record) -> list[Statement]:
     match record.fact:
         case ToolRequested() as fact:
             return [_requested(record, fact)]
-        case ApprovalRequested():
-            return [_moved(record, "waiting")]
-        case ApprovalDecided():
-            return [_moved(record, "requested")]
+        case ApprovalRequested(kind=kind):
+            return [] if kind == "outcome" else [_moved(record, "waiting")]
+        case ApprovalDecided(approval=approval):
+            return [] if approval.endswith(OUTCOME_SUFFIX) else [_moved(record, "requested")]
+        case ToolAttemptFailed(probe=probe):
+            return [] if probe else [_moved(record, "retrying")]
         case ToolStarted():
             return [_moved(record, "running", started=True)]
         case ToolOutcomeUnknown():
@@ -172,7 +176,7 @@ def cut(text: str) -> tuple[str, int]:
 
 PROJECTION: Final = Projection(
     name="calls",
-    version=1,
+    version=2,
     tables=(CALLS,),
     project=project,
     handles=(
@@ -180,6 +184,7 @@ PROJECTION: Final = Projection(
         ApprovalRequested,
         ApprovalDecided,
         ToolStarted,
+        ToolAttemptFailed,
         ToolOutcomeUnknown,
         ToolCompleted,
         ToolFailed,

@@ -7,11 +7,16 @@ Exception
 
 
 class ToolError(Exception):
-    """The message is for the model; `code` is a stable snake_case word for programs."""
+    """The message is for the model; `code` is a stable snake_case word for programs.
 
-    def __init__(self, code: str, message: str) -> None:
+    `retryable`: the same call may go well a little later. `unsure`: what the call does may have happened all the same.
+    """
+
+    def __init__(self, code: str, message: str, *, retryable: bool = False, unsure: bool = False) -> None:
         super().__init__(message)
         self.code = code
+        self.retryable = retryable
+        self.unsure = unsure
 
 
 class FilesAway(Exception):

@@ -26,7 +26,7 @@ Argv = Annotated[
 Seconds = Annotated[int, Meta(description="How long it may take", ge=1, le=SECONDS_MAX)]
 
 
-@tool(effect="idempotent", writes=True, needs_sandbox=True, seconds_max=SECONDS_MAX + _ROOM_SECONDS)
+@tool(effect="idempotent", writes=True, needs_sandbox=True, timeout_seconds=SECONDS_MAX + _ROOM_SECONDS, attempts_max=1)
 async def run_command(ctx: Context, argv: Argv, seconds: Seconds = 60) -> Output:
     """Run a command in the top folder of the run's files and keep the files it changes.
 
@@ -37,7 +37,7 @@ async def run_command(ctx: Context, argv: Argv, seconds: Seconds = 60) -> Output
     return await _run(ctx, argv, seconds, keep=not ctx.files.readonly)
 
 
-@tool(effect="read", needs_sandbox=True, offered=False, seconds_max=SECONDS_MAX + _ROOM_SECONDS)
+@tool(effect="read", needs_sandbox=True, offered=False, timeout_seconds=SECONDS_MAX + _ROOM_SECONDS, attempts_max=1)
 async def run_check(ctx: Context, argv: Argv, seconds: Seconds = 120) -> Output:
     """Run a command as a check: its exit code counts, and what it changes is dropped."""
     return await _run(ctx, argv, seconds, keep=False)

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final, Literal, get_type_hints
+from typing import Any, Final, Literal, TypeVar, get_type_hints
 
 import msgspec
 
@@ -12,12 +12,27 @@ from toolbox.errors import FilesAway, ToolError
 from toolbox.sandbox import Sandbox
 from toolbox.tree import Branch
 
-__all__ = ["Artifact", "Context", "Effect", "FilesAway", "Output", "Tool", "ToolError", "call", "tool"]
+__all__ = [
+    "Artifact",
+    "Context",
+    "Effect",
+    "FilesAway",
+    "Output",
+    "Probe",
+    "Tool",
+    "ToolError",
+    "call",
+    "probe",
+    "tool",
+]
+
+Answer = TypeVar("Answer")
 
 OUTPUT_BYTES_MAX: Final = 24 * 1024
 ARGUMENTS_BYTES_MAX: Final = 8 * 1024 * 1024
 
 Effect = Literal["read", "idempotent", "keyed", "unsafe"]
+Unknown = Literal["model", "human", "probe"]
 
 
 class Artifact(msgspec.Struct, frozen=True):
@@ -54,11 +69,19 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     scratch_root: Path | None = None
 
 
+Probe = Callable[[Context, Any], Awaitable[str | Output | None]]
+"""Finds out whether a call with these arguments (the tool's own struct) happened: what it answered, or None if it did not."""
+
+
 class Tool(msgspec.Struct, frozen=True, kw_only=True):
     """One thing agents can do.
 
     `effect` says what may be done again, `writes` that it changes files, `risky` that a human is asked first, `question` that the
     call is itself a question to a human and never executed, `offered` that roles may have it (else it is the engine's own).
+    A call may take `timeout_seconds`. One that failed with a retryable error is made again, up to `attempts_max` times in all, after
+    `backoff_seconds` and then twice as long each time, unless its effect is `unsafe`. Of an unsafe one that was cut off in the middle
+    `unknown` says who is asked whether it happened: the model, a human, or `probe`, which answers, says None if it did not
+    happen, or raises ToolError.
     """
 
     name: str
@@ -70,7 +93,11 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     question: bool
     offered: bool
     pool: str
-    seconds_max: float
+    timeout_seconds: float
+    attempts_max: int
+    backoff_seconds: float
+    unknown: Unknown
+    probe: Probe | None
     schema: dict[str, Any]
     function: Callable[..., Awaitable[str | Output]]
     arguments: type[msgspec.Struct]
@@ -85,9 +112,21 @@ def tool(
     question: bool = False,
     offered: bool = True,
     pool: str = "local",
-    seconds_max: float = 60.0,
+    timeout_seconds: float = 60.0,
+    attempts_max: int = 3,
+    backoff_seconds: float = 0.5,
+    unknown: Unknown | None = None,
+    probe: Probe | None = None,
 ) -> Callable[[Callable[..., Awaitable[str | Output]]], Tool]:
-    """Turn `async def name(ctx: Context, argument: Annotated[str, Meta(description=...)], ...) -> str | Output` into a Tool."""
+    """Turn `async def name(ctx: Context, argument: Annotated[str, Meta(description=...)], ...) -> str | Output` into a Tool.
+
+    A tool with a `probe` (`async def name(ctx, arguments) -> str | Output | None`) is asked by it, unless `unknown` says otherwise.
+    Raises ValueError for a tool whose probe could never be asked, or is missing.
+    """
+    if (probe is not None or unknown not in (None, "model")) and effect != "unsafe":
+        raise ValueError(f"unknown and probe are for unsafe tools; what is {effect} is done again")
+    if unknown == "probe" and probe is None:
+        raise ValueError("unknown: probe needs a probe, an async function(ctx, arguments) -> str | Output | None")
 
     def declare(function: Callable[..., Awaitable[str | Output]]) -> Tool:
         arguments = _arguments(function)
@@ -101,7 +140,11 @@ def tool(
             question=question,
             offered=offered,
             pool=pool,
-            seconds_max=seconds_max,
+            timeout_seconds=timeout_seconds,
+            attempts_max=attempts_max,
+            backoff_seconds=backoff_seconds,
+            unknown=unknown or ("probe" if probe else "model"),
+            probe=probe,
             schema=_schema(arguments),
             function=function,
             arguments=arguments,
@@ -128,8 +171,8 @@ def _schema(arguments: type[msgspec.Struct]) -> dict[str, Any]:
     return schema | {"$defs": parts} if parts else schema
 
 
-async def call(tool: Tool, arguments: bytes, ctx: Context) -> Output:
-    """Check the arguments (JSON), run the tool within its time, and cut its text to OUTPUT_BYTES_MAX.
+async def call(tool: Tool, arguments: bytes, ctx: Context, *, timeout_seconds: float = 0) -> Output:
+    """Check the arguments (JSON), run the tool within its time (0: the tool's own), and cut its text to OUTPUT_BYTES_MAX.
 
     Every failure is a ToolError; only FilesAway, which is no outcome, and cancellation pass as they are.
     """
@@ -140,19 +183,32 @@ async def call(tool: Tool, arguments: bytes, ctx: Context) -> Output:
     values = _decode(tool, arguments)
     if not tool.writes:
         ctx = msgspec.structs.replace(ctx, files=ctx.files.view())
-    return _fit(await _perform(tool, values, ctx))
+    made = tool.function(ctx, **{name: getattr(values, name) for name in values.__struct_fields__})
+    return _fit(await _within(tool, made, timeout_seconds or tool.timeout_seconds))
 
 
-async def _perform(tool: Tool, values: msgspec.Struct, ctx: Context) -> str | Output:
+async def probe(tool: Tool, arguments: bytes, ctx: Context, *, timeout_seconds: float = 0) -> Output | None:
+    """Ask the tool's probe what became of a call; None: it did not happen. Raises as `call` does."""
+    if tool.probe is None:
+        raise ToolError("no_probe", f"{tool.name} has no probe in this worker")
+    ctx = msgspec.structs.replace(ctx, files=ctx.files.view())
+    asked = tool.probe(ctx, _decode(tool, arguments))
+    found = await _within(tool, asked, timeout_seconds or tool.timeout_seconds)
+    return None if found is None else _fit(found)
+
+
+async def _within(tool: Tool, made: Awaitable[Answer], seconds: float) -> Answer:
     try:
-        async with asyncio.timeout(tool.seconds_max):
-            return await tool.function(ctx, **{name: getattr(values, name) for name in values.__struct_fields__})
+        async with asyncio.timeout(seconds):
+            return await made
     except (ToolError, FilesAway):
         raise
     except TimeoutError:
-        raise ToolError("timed_out", f"{tool.name} took longer than {tool.seconds_max:g} s") from None
+        reason = f"{tool.name} took longer than {seconds:g} s"
+        raise ToolError("timed_out", reason, retryable=True, unsure=True) from None
     except Exception as bug:  # what a tool does wrong is the call's answer, never the worker's end
-        raise ToolError("internal", f"{tool.name} failed: {type(bug).__name__}: {str(bug)[:500]}") from bug
+        reason = f"{tool.name} failed: {type(bug).__name__}: {str(bug)[:500]}"
+        raise ToolError("internal", reason, unsure=True) from bug
 
 
 def _decode(tool: Tool, arguments: bytes) -> msgspec.Struct:

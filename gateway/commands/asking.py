@@ -29,6 +29,9 @@ class Decision(msgspec.Struct, omit_defaults=True):
     by: str = ""
 
 
+ASKS: Final = {"tool_call": "wants to call {}", "outcome": "asks what became of {}: it was cut off in the middle"}
+
+
 def who() -> str:
     """Return who decides: the name of the user."""
     try:
@@ -53,7 +56,7 @@ def ask_lines(ask: Ask, screen: Screen) -> list[Line]:
     """Return an approval as it is put to a human: who wants what, why it is risky, and the call to the letter."""
     rule = screen.err.sign("rule") * WIDTH
     who_asks = ask.role or "the run"
-    head = f"{who_asks} asks" if ask.kind != "tool_call" else f"{who_asks} wants to call {clean(ask.tool)}"
+    head = f"{who_asks} {ASKS[ask.kind].format(clean(ask.tool)) if ask.kind in ASKS else 'asks'}"
     body = _exact(ask.arguments).splitlines()
     shown = [line("  ", each) for each in body[:LINES_MAX]]
     if len(body) > LINES_MAX:

@@ -239,7 +239,7 @@ def _take_call(board: Board, event: Event) -> Board:
             return _calling(_answered(board, event), event, None, keep=True)
         case ApprovalExpired():
             return _calling(_answered(board, event), event, None, keep=True)
-        case ToolCompleted() | ToolFailed() | ToolCanceled() | ToolOutcomeUnknown():
+        case ToolCompleted() | ToolFailed() | ToolCanceled() | ToolOutcomeUnknown(asks=""):
             return _calling(_answered(board, event), event, None)
         case _:
             return board

@@ -14,6 +14,7 @@ METER_FROM: Final = 90
 WORDS_MIN: Final = 20
 PAST_SHOWN: Final = 2
 ROWS_MIN: Final = 3
+ASKS: Final = {"tool_call": "wants", "outcome": "asks what became of"}
 
 _SIGNS: Final[dict[str, tuple[str, Tone]]] = {
     "pending": ("pending", "dim"),
@@ -91,7 +92,7 @@ def _tokens(board: Board) -> str:
 def _asked(board: Board, look: Look) -> list[Line]:
     found: list[Line] = []
     for ask in board.asks.values():
-        who = f"{ask.role or 'the run'} asks" if ask.kind != "tool_call" else f"{ask.role} wants"
+        who = f"{ask.role or 'the run'} {ASKS.get(ask.kind, 'asks')}"
         what = call_words(ask.tool, ask.arguments)
         found.append(line(" ", Piece(look.sign("asks"), "warn"), " ", Piece(f"{who}: {what}", "warn")))
         found.append(line("   ", Piece(answer_line(ask), "dim")))

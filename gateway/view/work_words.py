@@ -29,6 +29,7 @@ from events.tool import (
     ApprovalDecided,
     ApprovalExpired,
     ApprovalRequested,
+    ToolAttemptFailed,
     ToolCanceled,
     ToolCompleted,
     ToolFact,
@@ -44,6 +45,12 @@ from gateway.view.calls import call_words, command, quoted, short
 from gateway.view.say import Words, aside, bad, because, clock, done, fault, left, note, spent, warn, who, working
 from gateway.view.text import cut, duration, listed, plural
 
+WANTED: Final = {
+    "tool_call": "approval wanted",
+    "question": "question",
+    "gate": "decision wanted",
+    "outcome": "nobody knows whether it happened, and a human must say so",
+}
 DECIDED: Final = {"approve": "approved", "edit": "approved as edited", "respond": "answered", "reject": "rejected"}
 
 
@@ -112,15 +119,19 @@ def of_tool(fact: ToolFact) -> Words:
         case ToolStarted(epoch=epoch):
             return working(f"tool started (epoch {epoch})" if epoch > 1 else "tool started")
         case ToolReissued(epoch=epoch):
-            return warn(f"tool call was lost and is issued again (epoch {epoch})")
+            return warn(f"tool call is issued again (epoch {epoch})")
+        case ToolAttemptFailed(attempt=attempt, code=code, reason=reason, retry_at=retry_at, probe=probe):
+            what = "asking what became of the call" if probe else "tool"
+            return warn(f"{what} failed, attempt {attempt}, tried again at {clock(retry_at)}: {fault(code, reason)}")
         case ToolCompleted(text=text, changes=changes, artifacts=artifacts, duration_ms=took):
             return done(f"tool done: {short(text)}{aside(left(changes, len(artifacts)), duration(took))}")
         case ToolFailed(code=code, reason=reason):
             return bad(f"tool failed: {fault(code, reason)}")
         case ToolCanceled(by=by, reason=reason):
             return bad(f"tool canceled by {who(by)}{because(reason)}")
-        case ToolOutcomeUnknown():
-            return warn("tool cut off in the middle: nobody knows whether it happened")
+        case ToolOutcomeUnknown(reason=reason, asks=asks):
+            then = {"human": ", a human is asked", "probe": ", the tool's probe finds out"}.get(asks, "")
+            return warn(f"tool cut off in the middle: nobody knows whether it happened{then}{because(reason)}")
         case ToolRefused(reason=reason):
             return note(f"a late outcome of the tool changes nothing: {short(reason)}")
         case ToolTurnFailed(error=error):
@@ -132,7 +143,7 @@ def of_tool(fact: ToolFact) -> Words:
 def _of_approval(fact: ApprovalRequested | ApprovalDecided | ApprovalExpired) -> Words:
     match fact:
         case ApprovalRequested(approval=approval, kind=kind, tool=tool, arguments=given, risk=risk):
-            wanted = {"tool_call": "approval wanted", "question": "question", "gate": "decision wanted"}[kind]
+            wanted = WANTED[kind]
             return Words("asks", "warn", f"{wanted}: {call_words(tool, given)}{aside(short(risk), approval)}")
         case ApprovalDecided(decision=decision, by=by, comment=comment):
             text = f"{DECIDED[decision]} by {who(by)}{because(comment)}"

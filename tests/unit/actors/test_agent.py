@@ -259,7 +259,7 @@ def test_a_taken_over_call_fences_the_old_performer_off() -> None:
     story = agent()
     story.given(ModelRequested(turn=1, takes=(FromBrief(),)), to="-", causation="1")
     assert [(one.ticket, one.epoch) for one in story.performable()] == [(1, 1)]
-    assert story.when(TakeOver(id="1", now_ms=NOW, ticket=1, delivered=2)) == [ModelTakenOver(turn=1, epoch=2)]
+    assert story.when(TakeOver(id="1", now_ms=NOW, ticket=1)) == [ModelTakenOver(turn=1, epoch=2)]
     (refused,) = answer(story, text="late", epoch=1)
     assert isinstance(refused, ModelRefused)
     assert names(answer(story, ("finish", {}), epoch=2)) == ["model.responded"]

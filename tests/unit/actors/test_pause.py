@@ -130,7 +130,7 @@ def test_a_call_in_flight_is_taken_over_while_paused() -> None:
     story = begun()
     pause(story, at=7)
     (asked,) = story.performable()
-    taken = story.when(TakeOver(id="8", now_ms=NOW, ticket=asked.ticket, delivered=2))
+    taken = story.when(TakeOver(id="8", now_ms=NOW, ticket=asked.ticket))
     assert taken == [ModelTakenOver(turn=1, epoch=2)]
 
 

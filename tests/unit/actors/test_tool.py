@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from actors.decider import Advance, Cancel, Nudge, Refused, Schedule, TakeOver, TimerFired, TurnRaised
-from actors.tool import EXPIRY, TOOL, Decide, ToolRaised, ToolReturned
+from actors.tool import TOOL, Decide, ToolRaised, ToolReturned
+from actors.tool_approval import EXPIRY
 from events.tool import (
     ApprovalDecided,
     ApprovalExpired,
@@ -47,7 +48,7 @@ def test_a_call_is_performed_on_its_own_notice_and_completes_once() -> None:
 
 def test_a_late_outcome_of_an_old_epoch_is_refused_and_recorded() -> None:
     story = call()
-    assert names(story.when(TakeOver(id="1", now_ms=NOW, ticket=1, delivered=2))) == ["tool.started"]
+    assert names(story.when(TakeOver(id="1", now_ms=NOW, ticket=1))) == ["tool.started"]
     assert [one.epoch for one in story.performable()] == [2]
     facts = story.when(returned(1))
     assert isinstance(facts[0], ToolRefused)
@@ -75,7 +76,7 @@ def test_a_fenced_effect_starts_in_the_log_before_it_is_performed(effect: str) -
 def test_an_unsafe_call_cut_off_in_the_middle_never_runs_again() -> None:
     story = call("unsafe")
     story.rest(ticket=1)
-    facts = story.when(TakeOver(id="1", now_ms=NOW, ticket=1, delivered=2))
+    facts = story.when(TakeOver(id="1", now_ms=NOW, ticket=1))
     assert isinstance(facts[0], ToolFailed)
     assert facts[0].code == "outcome_unknown"
     assert story.performable() == []
@@ -84,14 +85,18 @@ def test_an_unsafe_call_cut_off_in_the_middle_never_runs_again() -> None:
 def test_a_keyed_call_cut_off_in_the_middle_runs_again_in_a_new_epoch() -> None:
     story = call("keyed")
     story.rest(ticket=1)
-    assert story.when(TakeOver(id="1", now_ms=NOW, ticket=1, delivered=2)) == [ToolStarted(epoch=2)]
+    assert story.when(TakeOver(id="1", now_ms=NOW, ticket=1)) == [ToolStarted(epoch=2)]
 
 
-def test_a_call_cut_off_too_often_fails() -> None:
-    story = call()
-    facts = story.when(TakeOver(id="1", now_ms=NOW, ticket=1, delivered=6))
+def test_a_call_taken_over_too_often_fails_and_only_takeovers_count() -> None:
+    story = call(takeovers_max=2)
+    assert story.when(TakeOver(id="1", now_ms=NOW, ticket=1)) == [ToolStarted(epoch=2)]
+    assert story.when(Nudge(id="cmd_n", now_ms=NOW, floors={"tool-local": 9})) == [ToolReissued(epoch=3)]
+    ticket = story.state.ticket
+    assert story.when(TakeOver(id="2", now_ms=NOW, ticket=ticket)) == [ToolStarted(epoch=4)]
+    facts = story.when(TakeOver(id="2", now_ms=NOW, ticket=ticket))
     assert isinstance(facts[0], ToolFailed)
-    assert facts[0].code == "attempts"
+    assert (facts[0].code, facts[0].reason) == ("attempts", "its worker was lost 3 times in the middle")
 
 
 def test_a_denied_tool_fails_unperformed() -> None:
@@ -187,7 +192,9 @@ def test_a_question_completes_with_its_answer() -> None:
 def test_a_started_unsafe_call_ends_unknown_by_a_cancel_and_its_late_outcome_settles_it() -> None:
     story = call("unsafe")
     story.rest(ticket=1)
-    assert story.when(Cancel(id="cmd_c", now_ms=NOW, by="ann")) == [ToolOutcomeUnknown(epoch=1)]
+    assert story.when(Cancel(id="cmd_c", now_ms=NOW, by="ann")) == [
+        ToolOutcomeUnknown(epoch=1, reason="canceled by ann")
+    ]
     assert names(story.when(returned(1))) == ["tool.completed"]
 
 

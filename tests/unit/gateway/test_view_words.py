@@ -60,6 +60,7 @@ from events.tool import (
     ApprovalDecided,
     ApprovalExpired,
     ApprovalRequested,
+    ToolAttemptFailed,
     ToolCanceled,
     ToolCompleted,
     ToolFailed,
@@ -71,6 +72,7 @@ from events.tool import (
     ToolTurnFailed,
 )
 from gateway.view.filter import readable, run
+from gateway.view.say import clock
 from gateway.view.words import words
 
 USED = Usage(input_tokens=1200, output_tokens=34, cost_micros=4_200)
@@ -179,7 +181,11 @@ SAID: list[tuple[Fact, str]] = [
     (ApprovalDecided(approval="apr_1", decision="reject", by="ann", comment="no"), "rejected by ann: no"),
     (ApprovalExpired(approval="apr_1"), "approval expired: nobody decided in time"),
     (ToolStarted(epoch=1), "tool started"),
-    (ToolReissued(epoch=2), "tool call was lost and is issued again (epoch 2)"),
+    (ToolReissued(epoch=2), "tool call is issued again (epoch 2)"),
+    (
+        ToolAttemptFailed(epoch=1, attempt=1, code="unavailable", reason="503", retry_at=1_753_862_400_000),
+        f"tool failed, attempt 1, tried again at {clock(1_753_862_400_000)}: unavailable: 503",
+    ),
     (ToolCompleted(epoch=1, text="wrote it\n", duration_ms=12), "tool done: wrote it (12 ms)"),
     (ToolFailed(epoch=1, code="not_found", reason="no such file"), "tool failed: not_found: no such file"),
     (ToolCanceled(by="ann"), "tool canceled by ann"),

@@ -94,7 +94,7 @@ async def test_bad_arguments_are_refused_with_their_place(arguments: bytes, word
     assert refusal.value.code == "bad_arguments"
 
 
-@tool(effect="read", seconds_max=0.01)
+@tool(effect="read", timeout_seconds=0.01)
 async def ponder(ctx: Context) -> str:
     """Never come to an end."""
     await asyncio.Event().wait()
