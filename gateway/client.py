@@ -98,6 +98,10 @@ class Client:
         sent = msgspec.json.encode(body)
         return msgspec.json.decode(await self._send("POST", path, content=sent, headers=headers), type=answer)
 
+    async def delete(self, path: str, answer: type[T], **params: str | int | list[str] | None) -> T:
+        """Take away what stands at `path` and return the answer. Raises Problem, Unreachable."""
+        return msgspec.json.decode(await self._send("DELETE", path, params=params), type=answer)
+
     async def clock_offset(self) -> float:
         """Return how far the gateway's clock is ahead of ours, to the second. Raises Unreachable."""
         try:

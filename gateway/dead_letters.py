@@ -23,62 +23,13 @@ from events.ids import InvalidToken, check_token, derive
 from events.log import Conflict, Log, LogError, TooLarge
 from events.subjects import Address, check_address, name_scope, parse_command
 from gateway.errors import Problem, invalid, unavailable
+from gateway.letter_views import DeadLetter, Outcome, Outcomes
 from gateway.operations import Operations, check_workspace
 from projections.dead_letters import DeadLetterRow, LetterFilter, check
 from projections.pages import SEQ_MAX, Page, check_limit, page, place
 
 MANY_MAX: Final = 1000
 LIST: Final = "callboard dlq list"
-
-
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A dead letter. `message` and `errors` are told of one alone; `died` is the sequence of what died."""
-
-    id: str
-    workspace: str
-    status: str
-    source: str
-    code: str
-    reason: str
-    address: str
-    attempts: int
-    run: str
-    step: str
-    actor: str
-    role: str
-    call: str
-    subject: str
-    by: str | None
-    way: str | None
-    made: tuple[str, ...]
-    times: int
-    recorded_at: str
-    closed_at: str | None
-    died: int
-    seq: int
-    message: Message | None = None
-    errors: tuple[str, ...] = ()
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a letter, or would become of it: replayed, purged, or refused and why."""
-
-    id: str
-    outcome: str
-    way: Way | None = None
-    made: tuple[str, ...] = ()
-    run: str = ""
-    step: str = ""
-    code: str = ""
-    detail: str = ""
-
-
-class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of many; with `has_more` the same request again takes the next ones."""
-
-    data: list[Outcome]
-    dry_run: bool
-    has_more: bool = False
 
 
 class _Planned(msgspec.Struct, frozen=True):

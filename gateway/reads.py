@@ -11,9 +11,10 @@ from events.ids import check_token
 from events.log import LogError
 from events.subjects import Address
 from gateway import from_log, shown, views
-from gateway.dead_letters import DeadLetter, letters_page
+from gateway.dead_letters import letters_page
 from gateway.dead_letters import shown as shown_letter
 from gateway.errors import Problem, not_found, unavailable
+from gateway.letter_views import DeadLetter
 from gateway.operations import Operations, check_run, check_workspace
 from gateway.system import System
 from gateway.tail import Tail

@@ -72,6 +72,7 @@ async def examine(settings: Settings) -> list[Check]:
         _python,
         lambda: _disk(settings),
         lambda: _nats(settings, up),
+        lambda: _letters(settings, up),
         lambda: _postgres(settings, up),
         lambda: _port(settings, up),
         _sandbox,
@@ -151,6 +152,29 @@ async def _nats(settings: Settings, up: Up | None) -> Check:
         return Check("nats", "bad", str(fault), "see the message")
     except LogError as fault:
         return Check("nats", "bad", str(fault), "is JetStream enabled there? nats-server -js", reach=True)
+
+
+async def _letters(settings: Settings, up: Up | None) -> Check:
+    url = settings.nats_url or (up.nats_url if up else "")
+    name, none = "dead letters", "none to look for: no log is running here"
+    if not url:
+        return Check(name, "ok", none)
+    from events.jetstream.connection import NatsUnreachable, connect
+    from events.jetstream.log import JetStreamLog
+    from events.log import LogError
+    from gateway.dead_letters import from_log
+    from gateway.view.text import plural
+    from projections.dead_letters import LetterFilter
+
+    try:
+        credentials = Path(settings.nats_creds) if settings.nats_creds else None
+        async with connect(url, name="callboard doctor", credentials=credentials, seconds=ASK_SECONDS_MAX) as bus:
+            found = await from_log(JetStreamLog(bus), settings.workspace, LetterFilter(status="open"))
+    except (NatsUnreachable, LogError):
+        return Check(name, "ok", none)
+    if not found:
+        return Check(name, "ok", f"none is open in workspace {settings.workspace}")
+    return Check(name, "warn", f"{plural(len(found), 'letter')} open: work that could not go on", "callboard dlq list")
 
 
 def _nats_binary(settings: Settings) -> Check:

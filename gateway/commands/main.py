@@ -13,6 +13,7 @@ from gateway.commands import (
     artifacts,
     blueprints,
     demo,
+    dlq,
     doctor,
     events,
     meta,
@@ -85,6 +86,7 @@ app.add_typer(runs.app, name="runs", rich_help_panel=NOUNS)
 app.add_typer(approvals.app, name="approvals", rich_help_panel=NOUNS)
 app.add_typer(artifacts.app, name="artifacts", rich_help_panel=NOUNS)
 app.add_typer(blueprints.app, name="blueprints", rich_help_panel=NOUNS)
+app.add_typer(dlq.app, name="dlq", rich_help_panel=NOUNS)
 _add("worker", processes.worker, SERVERS)
 _add("gateway", processes.gateway, SERVERS)
 _add("projector", processes.projector, SERVERS)

@@ -51,7 +51,7 @@ class Root(TyperGroup):
 
 def is_id(text: str) -> bool:
     """Tell whether an argument looks like an id or a name for one."""
-    return text.startswith("@") or (text[:4] in ("run_", "apr_", "art_", "stp_") and len(text) > 4)
+    return text.startswith("@") or (text[:4] in ("run_", "apr_", "art_", "stp_", "dlq_") and len(text) > 4)
 
 
 def group(cls: type[TyperGroup], help_: str) -> typer.Typer:

@@ -94,6 +94,17 @@ async def find_approval(client: Client, text: str) -> str:
     return await _unique(client, "/v1/approvals", prefix, noun="approval")
 
 
+async def find_letter(client: Client, text: str) -> str:
+    """Return the id of a dead letter named by its id or the beginning of it; `@last` is the newest that is open."""
+    if text == "@last":
+        found = await client.page("/v1/dead-letters", limit=1, status="open")
+        if not found:
+            raise Quit(NOT_FOUND, "@last: no dead letter is open", hint="callboard dlq list --status all")
+        return _id(found[0])
+    prefix = text if text.startswith("dlq_") else f"dlq_{text}"
+    return await _unique(client, "/v1/dead-letters", prefix, noun="dead letter", hint="callboard dlq list --status all")
+
+
 async def find_artifact(client: Client, text: str, *, run: str = "") -> str:
     """Return the id of an artifact named by its id, the beginning of it, or `RUN:name`."""
     run, colon, name = text.partition(":") if ":" in text else (run, "", text)
@@ -108,7 +119,7 @@ async def find_artifact(client: Client, text: str, *, run: str = "") -> str:
     raise Quit(NOT_FOUND, f"run {run} has no artifact {name[:80]!r}", hint=f"callboard artifacts list {run}")
 
 
-async def _unique(client: Client, path: str, prefix: str, *, noun: str) -> str:
+async def _unique(client: Client, path: str, prefix: str, *, noun: str, hint: str = "") -> str:
     if not TOKEN.fullmatch(prefix):
         raise Quit(USAGE, f"{prefix[:60]!r} is no id: it has letters other than a-z, 0-9, '_' and '-'")
     if len(prefix) >= ID_CHARS:
@@ -119,7 +130,7 @@ async def _unique(client: Client, path: str, prefix: str, *, noun: str) -> str:
     found = [id_ for row in rows if (id_ := _id(row)).startswith(prefix)]
     if len(found) == 1:
         return found[0]
-    hint = f"callboard {noun}s list"
+    hint = hint or f"callboard {noun}s list"
     if not found:
         raise Quit(NOT_FOUND, f"no {noun} begins with {prefix[:60]!r}", hint=hint)
     raise Quit(USAGE, f"{prefix[:60]!r} is the beginning of {len(found)} {noun}s: {', '.join(found[:3])}", hint=hint)

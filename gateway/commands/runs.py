@@ -189,6 +189,7 @@ async def _overview(at: Here) -> None:
         states = ("running", "planning", "queued", "waiting", "needs_input", "paused")
         rows = [row for state in states for row in await client.page("/v1/runs", limit=50, status=state)]
         waiting = await client.page("/v1/approvals", limit=50, status="pending")
+        letters = await client.page("/v1/dead-letters", limit=100, status="open")
     runs = [msgspec.json.decode(row, type=views.Run) for row in rows]
     approvals = [msgspec.json.decode(row, type=views.Approval) for row in waiting]
     showing, screen = at.screen.showing(), at.screen
@@ -201,7 +202,14 @@ async def _overview(at: Here) -> None:
         if approvals:
             cells = [approval_row(approval, showing) for approval in approvals]
             shown += table(APPROVALS, cells, width_max=screen.columns, look=screen.out)
+        if letters:
+            count = f"{len(letters)}{'+' if len(letters) == 100 else ''} dead letter{'s' * (len(letters) > 1)} open"
+            shown += [line(), line(Piece(count, "bad"), Piece("  callboard dlq list", "dim"))]
         return shown
 
-    told = {"runs": [msgspec.Raw(row) for row in rows], "approvals": [msgspec.Raw(row) for row in waiting]}
+    told = {
+        "runs": [msgspec.Raw(row) for row in rows],
+        "approvals": [msgspec.Raw(row) for row in waiting],
+        "dead_letters": [msgspec.Raw(row) for row in letters],
+    }
     screen.one(msgspec.json.encode(told), id_="\n".join(run.id for run in runs), lines=lines)

@@ -146,6 +146,17 @@ class Screen:
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise Quit(2, "nothing was done")
 
+    def confirm_count(self, question: str, count: int, *, yes: bool, flag: str = "--yes") -> None:
+        """Have the number of what will be gone typed; raises Quit if it is not, or nobody can be asked."""
+        if yes:
+            return
+        if not self.is_interactive:
+            raise Quit(2, f"{question} Nobody can be asked here.", hint=f"add {flag}")
+        sys.stderr.write(f"{question} Type {count} to go on: ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip() != str(count):
+            raise Quit(2, "nothing was done")
+
 
 def show_error(message: str, hint: str, look: Look) -> None:
     """Write `error: …` and `hint: …` to stderr."""

@@ -6,9 +6,10 @@ import msgspec
 
 from events.envelope import from_rfc3339
 from gateway import views
-from gateway.dead_letters import DeadLetter, DeadLetters, Outcome, Outcomes
+from gateway.dead_letters import DeadLetters
 from gateway.errors import invalid
 from gateway.gateway import Gateway
+from gateway.letter_views import DeadLetter, Outcome, Outcomes
 from gateway.route import Answered, Caller, once, route
 from projections.dead_letters import LetterFilter
 from projections.pages import LIMIT_DEFAULT
