@@ -5,7 +5,7 @@ PYTEST_ARGS ?=
 MINUTES ?= 5
 CHAOS_ARGS ?=
 
-.PHONY: setup demo up check test chaos bench lock clean
+.PHONY: setup demo up check test chaos bench budget-races lock clean
 
 setup: ## the environment in .venv, from the lock
 	@scripts/setup.sh
@@ -30,6 +30,11 @@ chaos: setup ## MINUTES of runs on a NATS cluster and real processes under kills
 
 bench: setup ## the costs of DESIGN, measured here
 	@if [ -d tests/bench ]; then $(BIN)/python -m pytest tests/bench $(PYTEST_ARGS); else echo "no benches yet"; fi
+
+budget-races: setup ## 64 steps on a budget for ten: N schedules of the deciders (10000), RACES on real workers (20)
+	@$(BIN)/python -m tests.unit.actors.budget_race $(or $(N),10000)
+	@for race in $$(seq $(or $(RACES),20)); do \
+		$(BIN)/python -m pytest tests/integration/test_budget.py -q -k 64_parallel $(PYTEST_ARGS) || exit 1; done
 
 lock: ## rebuild requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade \

@@ -5,6 +5,7 @@ It goes on only when every open call has its end, and only the call's own actor 
 
 from typing import Final
 
+from actors.agent_budget import TakeGrant, ask_for_calls, drawn, granted, overdrawn
 from actors.agent_calls import create, next_calls
 from actors.agent_ending import after_checks, ask, batch_results, checking, conclude, ending_call, fail, fail_model
 from actors.agent_model import ModelAnswered, ModelRaised, answered, raised, retry
@@ -44,6 +45,7 @@ from events.agent import (
     ModelResponded,
     ModelTakenOver,
 )
+from events.budget import BudgetAsked
 from events.fact import Fact
 from events.subjects import Address
 
@@ -56,6 +58,10 @@ def initial(address: Address) -> AgentState:
 
 def decide(state: AgentState, command: Command) -> list[Fact]:
     """Answer a command with facts."""
+    return drawn(state, _decide(state, command), command.now_ms)
+
+
+def _decide(state: AgentState, command: Command) -> list[Fact]:
     match command:
         case ModelAnswered():
             return answered(state, command)
@@ -71,6 +77,8 @@ def decide(state: AgentState, command: Command) -> list[Fact]:
             return retry(state, command)
         case TakeOver():
             return _take_over(state, command)
+        case TakeGrant():
+            return granted(state, command)
         case Nudge():
             return _nudged(state, state.request, command)
         case TurnRaised():
@@ -87,17 +95,19 @@ def _advance(state: AgentState, request: AgentRequested, command: Command) -> li
         return [AgentCanceled(by=state.cancel.by, reason=state.cancel.reason, usage=state.usage)] if done else []
     if max(state.seen.turns_failed.values(), default=0) >= TURNS_FAILED_MAX:
         return [fail(state, "dead_letter", "its turns kept failing inside the engine")]
-    if state.paused:
+    if told := overdrawn(state):
+        return told
+    if state.paused or state.asking:
         return []
     if state.model is not None:
         given_up = state.model.failed_seq and not state.model.retry_at
         return [fail_model(state, state.model)] if given_up else retry(state, command)
     if state.unfinished_calls():
-        return []
+        return ask_for_calls(state)
     if state.checked:
         return after_checks(state, request, command)
     if state.turn == 0:
-        if state.held and not command.ticket:
+        if state.held and not command.ticket and not state.asked:
             return []  # the resumed agent's place in its role's queue is its ticket
         return _begin(state, request, command)
     return _after_answer(state, request, command)
@@ -137,7 +147,7 @@ def _without_calls(state: AgentState, request: AgentRequested, answer: ModelResp
 def _take_over(state: AgentState, command: TakeOver) -> list[Fact]:
     asked, request = state.model, state.request
     if asked is None or request is None or asked.retry_at or asked.ticket != command.ticket or state.cancel is not None:
-        return decide(state, Advance(id=command.id, now_ms=command.now_ms, ticket=command.ticket))
+        return _decide(state, Advance(id=command.id, now_ms=command.now_ms, ticket=command.ticket))
     if asked.takeovers >= request.limits.takeovers_max:
         reason = f"its worker was lost {asked.takeovers + 1} times in this call"
         return [ModelFailed(turn=asked.turn, epoch=asked.epoch, code="attempts", reason=reason)]
@@ -146,7 +156,7 @@ def _take_over(state: AgentState, command: TakeOver) -> list[Fact]:
 
 def _nudged(state: AgentState, request: AgentRequested, command: Nudge) -> list[Fact]:
     """Go on if a notice was missed, or reissue a lost ticket; an agent that waits in its role's queue stays there."""
-    if begun(state) or state.cancel is not None:
+    if begun(state) or state.cancel is not None or state.asking:
         return _advance(state, request, command) or _reissue(state, command)
     if state.paused:
         return []
@@ -200,7 +210,7 @@ def route(state: AgentState, fact: Fact) -> str:
             return f"start-{state.request.role}"
         case ModelRequested() | ModelReissued():
             return f"agent-{state.request.role}" if state.request else "-"
-        case AgentSucceeded() | AgentFailed() | AgentCanceled():
+        case AgentSucceeded() | AgentFailed() | AgentCanceled() | BudgetAsked():
             return "run"
         case _:
             return "-"

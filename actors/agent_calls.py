@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from actors.agent_budget import funded
 from actors.agent_state import AgentState, Call
 from actors.decider import (
     Create,
@@ -17,7 +18,10 @@ from events.tool import ToolRequested
 
 
 def next_calls(state: AgentState, request: AgentRequested) -> list[Call]:
-    """Choose the calls that may begin: in the answer's order, neighbouring reads together, one that may write alone."""
+    """Choose the calls that may begin: in the answer's order, neighbouring reads together, one that may write alone.
+
+    A call that the budget has nothing for holds those behind it back.
+    """
     chosen: list[Call] = []
     running = False
     for call in state.calls.values():
@@ -25,7 +29,7 @@ def next_calls(state: AgentState, request: AgentRequested) -> list[Call]:
             continue
         spec = request.tools.get(call.name)
         writes = spec.writes if spec else False
-        if writes and running:
+        if (writes and running) or not funded(state, call):
             break
         if not call.created:
             chosen.append(call)

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from actors.agent_state import AgentState, Call, OpenModelCall
+from actors.agent_state import ENDING_TOOLS, AgentState, Call, OpenModelCall
 from actors.decider import (
     Command,
 )
@@ -26,7 +26,6 @@ from events.plan import Plan
 from events.tool import ToolCompleted
 from toolbox.media import media_type
 
-ENDING_TOOLS: Final = ("finish", "submit_verdict", "submit_plan")
 FINDING_CHARS_MAX: Final = 2_000
 
 

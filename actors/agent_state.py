@@ -1,8 +1,11 @@
 """What an agent knows: its request, its conversation, its calls, its branch of the files. A pure fold of its scope."""
 
+from typing import Final
+
 import msgspec
 from msgspec.structs import replace
 
+from actors import budget
 from actors.decider import Seen
 from actors.model import Message, Text, ToolResult
 from events.agent import (
@@ -27,6 +30,7 @@ from events.agent import (
     ModelTakenOver,
     ToolUse,
 )
+from events.budget import Amount, BudgetAsked, BudgetOverdrawn, BudgetReceived, Grant
 from events.envelope import Record
 from events.fact import Artifact, Changes, File, Usage
 from events.subjects import Address
@@ -41,6 +45,7 @@ from events.tool import (
     ToolRequested,
 )
 
+ENDING_TOOLS: Final = ("finish", "submit_verdict", "submit_plan")
 End = AgentSucceeded | AgentFailed | AgentCanceled
 
 
@@ -59,6 +64,11 @@ class Call(msgspec.Struct, frozen=True):
     created: int = 0
     waiting: bool = False
     end: ToolCompleted | ToolFailed | ToolCanceled | ToolOutcomeUnknown | None = None
+
+    @property
+    def counted(self) -> bool:
+        """Whether a budget's tool calls count it: the model asked for it, and it is not how an agent ends."""
+        return not self.argv and self.name not in ENDING_TOOLS
 
     @property
     def failed(self) -> bool:
@@ -92,6 +102,8 @@ class OpenModelCall(msgspec.Struct, frozen=True):
     failed_seq: int = 0
     code: str = ""
     reason: str = ""
+    reserve: Amount | None = None
+    tokens_max: int = 0
 
 
 class AgentState(msgspec.Struct, frozen=True):
@@ -114,6 +126,10 @@ class AgentState(msgspec.Struct, frozen=True):
     changes: Changes = {}
     artifacts: dict[str, Artifact] = {}
     usage: Usage = Usage()
+    grant: Grant | None = None
+    asking: int = 0
+    asked: bool = False
+    over: Amount = Amount()
     cancel: AgentCancelRequested | None = None
     cancel_seq: int = 0
     paused: bool = False
@@ -148,16 +164,17 @@ def evolve(state: AgentState, record: Record) -> AgentState:
     state = replace(state, seen=state.seen.take(record))
     match record.fact:
         case AgentRequested() as fact:
-            return replace(state, request=fact, ticket=record.ticket, queue=record.to)
+            return replace(state, request=fact, ticket=record.ticket, queue=record.to, grant=fact.grant)
         case AgentReissued():
             return replace(state, ticket=record.ticket, queue=record.to)
         case ModelRequested() as fact:
             return _ask_model(state, fact, record)
-        case ModelTakenOver(epoch=epoch):
-            asked = state.model
-            return replace(state, model=replace(asked, epoch=epoch, takeovers=asked.takeovers + 1)) if asked else state
-        case ModelReissued(epoch=epoch) if state.model:
-            return replace(state, model=replace(state.model, epoch=epoch, ticket=record.ticket, queue=record.to))
+        case ModelTakenOver(epoch=epoch, usage=usage) if state.model:
+            model = replace(state.model, epoch=epoch, takeovers=state.model.takeovers + 1)
+            return replace(state, usage=state.usage + usage, model=model)
+        case ModelReissued(epoch=epoch, usage=usage) if state.model:
+            model = replace(state.model, epoch=epoch, ticket=record.ticket, queue=record.to)
+            return replace(state, usage=state.usage + usage, model=model)
         case ModelResponded() as fact:
             return _take_answer(state, fact, record.seq)
         case ModelFailed() as fact:
@@ -180,6 +197,13 @@ def evolve(state: AgentState, record: Record) -> AgentState:
             return replace(state, end=fact)
         case AgentTurnFailed(message=message):
             return replace(state, seen=state.seen.failed(message))
+        case BudgetAsked(usage=usage) if state.grant is not None:
+            nothing = budget.left(state.grant, budget.reserved(state.grant))
+            return replace(state, asking=record.seq, asked=True, grant=budget.after(budget.spent(usage), nothing))
+        case BudgetReceived(grant=grant):
+            return replace(state, asking=0, grant=grant)
+        case BudgetOverdrawn():
+            return replace(state, over=Amount())
         case _:
             return state
 
@@ -188,15 +212,23 @@ def _ask_model(state: AgentState, fact: ModelRequested, record: Record) -> Agent
     queue = record.to
     if queue == "-" and state.request is not None:
         queue = state.queue if record.ticket == state.ticket else f"agent-{state.request.role}"
-    asked = OpenModelCall(turn=fact.turn, attempt=fact.attempt, ticket=record.ticket, queue=queue)
+    asked = OpenModelCall(
+        turn=fact.turn,
+        attempt=fact.attempt,
+        ticket=record.ticket,
+        queue=queue,
+        reserve=fact.reserve,
+        tokens_max=fact.tokens_max,
+    )
     if fact.attempt > 1 and state.model is not None:
         return replace(state, model=replace(asked, epoch=state.model.epoch + 1))
-    blocks = tuple(block for item in fact.takes for block in _blocks(state, item))
+    blocks = tuple(block for item in fact.takes for block in blocks_of(state, item))
     message = Message(role="user", blocks=blocks)
     return replace(state, model=asked, turn=fact.turn, messages=(*state.messages, message), checked=False)
 
 
-def _blocks(state: AgentState, item: Item) -> tuple[Text | ToolResult, ...]:
+def blocks_of(state: AgentState, item: Item) -> tuple[Text | ToolResult, ...]:
+    """Return what a model call takes in for one item."""
     match item:
         case FromBrief():
             return (Text(state.request.brief if state.request else ""),)
@@ -220,7 +252,16 @@ def _take_answer(state: AgentState, fact: ModelResponded, seq: int) -> AgentStat
         calls=state.calls | calls,
         batch=tuple(calls),
         usage=state.usage + fact.usage,
+        over=_above(state, fact.usage),
     )
+
+
+def _above(state: AgentState, usage: Usage) -> Amount:
+    """By how much a call's use is above its reservation, of what is limited."""
+    reserve = state.model.reserve if state.model else None
+    if reserve is None or state.grant is None:
+        return Amount()
+    return budget.limited(budget.above(budget.spent(usage), reserve), state.grant)
 
 
 def _take_failure(state: AgentState, fact: ModelFailed, seq: int) -> AgentState:
@@ -230,6 +271,7 @@ def _take_failure(state: AgentState, fact: ModelFailed, seq: int) -> AgentState:
     return replace(
         state,
         usage=usage,
+        over=_above(state, fact.usage),
         model=replace(state.model, retry_at=fact.retry_at, failed_seq=seq, code=fact.code, reason=fact.reason),
     )
 
@@ -240,6 +282,8 @@ def _take_call(state: AgentState, record: Record) -> AgentState:
         return state
     match record.fact:
         case ToolRequested():
+            if call.counted and not call.created and state.grant is not None:
+                state = replace(state, usage=state.usage + Usage(tool_calls=1))
             call = replace(call, created=record.seq)
         case ApprovalRequested():
             call = replace(call, waiting=True)

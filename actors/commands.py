@@ -5,8 +5,11 @@ from typing import Any, Final
 
 import msgspec
 
+from actors.agent_budget import TakeGrant
 from actors.decider import Cancel, Command, Nudge, Pause, Resume, Terminate, TimerFired
+from actors.run_budget import RaiseBudget
 from actors.tool import Decide
+from events.budget import Budget, Grant
 from events.ids import InvalidToken, check_token
 from events.subjects import ActorKind, Address
 from events.tool import Decision
@@ -62,6 +65,18 @@ class DecideBody(Body, frozen=True, forbid_unknown_fields=True):
     approval: str = ""
 
 
+class GrantBody(Body, frozen=True, forbid_unknown_fields=True):
+    asked: int
+    grant: Grant
+
+
+class RaiseBody(Body, frozen=True, forbid_unknown_fields=True):
+    budget: Budget = Budget()
+    add: Budget = Budget()
+    by: str = "nats"
+    reason: str = ""
+
+
 BODIES: Final[Mapping[str, tuple[type[Body], frozenset[ActorKind]]]] = {
     "cancel": (CancelBody, frozenset({"run", "agent", "tool"})),
     "terminate": (TerminateBody, frozenset({"run"})),
@@ -69,6 +84,8 @@ BODIES: Final[Mapping[str, tuple[type[Body], frozenset[ActorKind]]]] = {
     "resume": (ResumeBody, frozenset({"run", "agent"})),
     "timer": (TimerBody, frozenset({"run", "agent", "tool"})),
     "nudge": (NudgeBody, frozenset({"run", "agent", "tool"})),
+    "grant": (GrantBody, frozenset({"agent"})),
+    "raise": (RaiseBody, frozenset({"run"})),
     "decide": (DecideBody, frozenset({"tool"})),
 }
 
@@ -108,6 +125,12 @@ def _command(body: Any, now_ms: int) -> Command:
             return TimerFired(id=body.id, now_ms=now_ms, timer=body.timer)
         case NudgeBody():
             return Nudge(id=body.id, now_ms=now_ms, floors=body.floors)
+        case GrantBody():
+            return TakeGrant(id=body.id, now_ms=now_ms, asked=body.asked, grant=body.grant)
+        case RaiseBody():
+            return RaiseBudget(
+                id=body.id, now_ms=now_ms, budget=body.budget, add=body.add, by=body.by, reason=body.reason
+            )
         case DecideBody():
             return Decide(
                 id=body.id,

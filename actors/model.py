@@ -7,7 +7,7 @@ ModelError
 """
 
 from collections.abc import AsyncIterator
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -29,6 +29,9 @@ __all__ = [
     "ToolUse",
     "Usage",
 ]
+
+TOKENS_MAX: Final = 32_000
+"""How long an answer may be, if nothing else says so."""
 
 Stop = Literal["end_turn", "tool_use", "max_tokens", "refusal"]
 
@@ -55,7 +58,7 @@ class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
     system: str
     messages: tuple[Message, ...]
     tools: tuple[ToolSchema, ...] = ()
-    tokens_max: int = 32_000
+    tokens_max: int = TOKENS_MAX
     run: str = ""
     step: str = ""
     """The step's key in its plan."""

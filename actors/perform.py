@@ -13,7 +13,7 @@ from actors.agent_model import ModelAnswered, ModelRaised
 from actors.agent_state import AgentState
 from actors.decider import Command, Perform
 from actors.mailbox import Mailbox, Mailboxes
-from actors.model import Answer, Delta, Model, ModelError, ModelRequest, ToolSchema
+from actors.model import TOKENS_MAX, Answer, Delta, Model, ModelError, ModelRequest, ToolSchema
 from actors.perform_tool import ToolCalls
 from events.blobs import BlobMissing, Blobs
 from events.clock import Clock
@@ -121,6 +121,7 @@ class Performer:
             system=definition.prompt,
             messages=state.messages,
             tools=definition.tools,
+            tokens_max=(state.model.tokens_max if state.model else 0) or TOKENS_MAX,
             run=state.address.run,
             step=agent.key,
             role=agent.role,

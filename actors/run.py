@@ -17,11 +17,13 @@ from actors.decider import (
     TurnRaised,
     Want,
 )
+from actors.run_budget import WALL, AgentAsked, RaiseBudget, asked, dispatch, raised, requests, wall_over
 from actors.run_letters import ReopenStep, letters_wanted, reopen
 from actors.run_pause import held, hold
 from actors.run_results import AgentEnded, CallEnded, agent_ended, call_ended
 from actors.run_state import RunState, Step, evolve
 from actors.run_wants import create
+from events.budget import BudgetRaised
 from events.fact import Fact
 from events.ids import derive
 from events.run import (
@@ -61,6 +63,8 @@ def decide(state: RunState, command: Command) -> list[Fact]:
     match command:
         case StartRun(request=request):
             return [] if state.request else [request]
+        case RaiseBudget() if state.end is not None:
+            raise Refused("run_ended", "the run has ended; nothing is left to spend a budget on", recorded=state.end)
         case Cancel() if state.end is not None and not isinstance(state.end, RunCanceled):
             raise Refused("run_ended", "the run has ended; nothing is left to cancel", recorded=state.end)
         case Pause() if state.request is not None:
@@ -75,6 +79,10 @@ def decide(state: RunState, command: Command) -> list[Fact]:
             return [] if state.cancel else [RunCancelRequested(by=by, reason=reason)]
         case AgentEnded():
             return agent_ended(state, state.request, command)
+        case AgentAsked():
+            return asked(state, command)
+        case RaiseBudget():
+            return raised(state, command)
         case CallEnded():
             return call_ended(state, command)
         case TimerFired(timer=timer):
@@ -102,9 +110,9 @@ def _advance(state: RunState, request: RunRequested, command: Command) -> list[F
         if state.open_steps():
             return []
         return [RunFailed(code=failed.code, reason=failed.fault, step=failed.spec.id)]
-    started = [_start(state, step) for step in _ready(state)]
+    started = dispatch(state, [_start(state, step) for step in _ready(state)], command.now_ms)
     if started or state.plan is None:
-        return list(started)
+        return started
     if all(step.status == "done" for step in state.steps.values()):
         return [RunSucceeded(summary=_summary(state))]
     return []
@@ -146,6 +154,8 @@ def _start(state: RunState, step: Step) -> StepStarted:
 def _timer_fired(state: RunState, timer: str, command: Command) -> list[Fact]:
     if timer == CANCEL_TIMER and state.cancel is not None:
         return [RunCanceled(by=state.cancel.by, reason=state.cancel.reason)]
+    if timer == WALL:
+        return wall_over(state, command)
     if state.watch is None or timer != state.watch.timer:
         return []
     interval = WATCH_MS if state.moved else min(state.watch_interval_ms * 2, WATCH_MS_MAX)
@@ -161,6 +171,7 @@ def pending(state: RunState) -> list[Request]:
         return [*found, *_stops(state, by=f"run {state.address.run} has ended", asked=state.seen.last)]
     if state.watch is not None:
         found.append(Schedule(asked=state.watch_seq, timer=state.watch.timer, at_ms=state.watch.at))
+    found += requests(state)
     # Who was asked for exists before it is told to stop or to pause: what is not there can't hear.
     found += [Want(asked=step.started, address=state.address.at(step.actor)) for step in state.open_steps()]
     found += [
@@ -190,7 +201,7 @@ def _stop(address: Address, asked: int, by: str) -> Send:
 def route(state: RunState, fact: Fact) -> str:
     """Return who must act on `fact`; an end that leaves something open still has stops to send."""
     match fact:
-        case RunRequested() | StepReopened() | RunCancelRequested() | RunPaused() | RunResumed():
+        case RunRequested() | StepReopened() | RunCancelRequested() | RunPaused() | RunResumed() | BudgetRaised():
             return "run"
         case RunSucceeded() | RunFailed() | RunCanceled():
             return "run" if open_actors(state) else "-"

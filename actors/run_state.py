@@ -5,7 +5,9 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
+from actors import purse
 from actors.decider import Seen
+from actors.purse import Purse
 from events.envelope import Record
 from events.fact import Artifact, Changes, File, Finding, Usage
 from events.ids import derive
@@ -80,6 +82,7 @@ class RunState(msgspec.Struct, frozen=True):
     watch_seq: int = 0
     watch_interval_ms: int = 0
     moved: bool = False
+    purse: Purse | None = None
     cancel: RunCancelRequested | None = None
     cancel_seq: int = 0
     cancel_ms: int = 0
@@ -116,9 +119,12 @@ def planner_step() -> PlanStep:
 def evolve(state: RunState, record: Record) -> RunState:
     """Take a stored fact of the run in."""
     state = replace(state, seen=state.seen.take(record), moved=True)
+    if state.purse is not None:
+        state = replace(state, purse=purse.take(state.purse, record))
     match record.fact:
         case RunRequested() as fact:
             state = replace(state, request=fact, requested_ms=record.time_ms, plan=fact.plan)
+            state = replace(state, purse=purse.opened(fact, record))
             state = _lay_out(state, fact.plan or Plan(steps=(planner_step(),)))
             return _carry(state, fact.carried) if fact.carried else state
         case RunStarted():

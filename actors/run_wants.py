@@ -10,6 +10,7 @@ from actors.decider import (
 from actors.run_letters import create_letter
 from actors.run_state import PLANNER, RunState, Step
 from events.agent import AgentRequested
+from events.budget import Rate
 from events.run import (
     RunRequested,
 )
@@ -51,6 +52,8 @@ def _create_agent(state: RunState, request: RunRequested, step: Step) -> Create:
         plan_roles=tuple(sorted(set(request.roles) - {PLANNER})) if planner else (),
         approve=request.approve,
         limits=request.limits,
+        grant=state.purse.holds.get(step.actor) if state.purse else None,
+        rate=request.rates.get(step.spec.role, Rate()),
     )
     return Create(asked=step.started, address=state.address.at(step.actor), fact=fact, to=f"start-{step.spec.role}")
 

@@ -187,7 +187,7 @@ class Runtime:
         last = await self.engine.facts.peek(address.scope)
         if last is None:
             return
-        waits = last.type.startswith(("approval.requested.", "agent.paused."))
+        waits = last.type.startswith(("approval.requested.", "agent.paused.", "budget.asked."))
         ended = last.address == address and type_of(last.fact).startswith(
             ("agent.succeeded.", "agent.failed.", "agent.canceled.")
         )

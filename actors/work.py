@@ -18,11 +18,13 @@ from actors.held import Delivery as InHand
 from actors.held import Held
 from actors.letters import Letters
 from actors.mailbox import Mailbox
+from actors.run_budget import AgentAsked
 from actors.run_results import AgentEnded, CallEnded
 from actors.standing import standing
 from actors.turn import Engine, Turn, hand_over_all, until_answered
 from events import codec
 from events.agent import AgentCanceled, AgentFailed, AgentSucceeded, ModelRefused
+from events.budget import BudgetAsked
 from events.envelope import REPLY, TYPE, Record, to_record
 from events.jetstream.api import CALLBOARD_INBOX
 from events.jetstream.connection import Bus, NoResponders
@@ -97,14 +99,16 @@ class Work:
         else:
             await box.read_on()
 
-    def _read(self, record: Record) -> Command:
+    def _read(self, record: Record, id_: str = "") -> Command:
         """Read a notice as a command to the actor it is addressed to."""
-        id_, now_ms = str(record.seq), self.engine.clock.now_ms()
+        id_, now_ms = id_ or str(record.seq), self.engine.clock.now_ms()
         match record.fact:
             case AgentSucceeded() | AgentFailed() | AgentCanceled() as end:
                 return AgentEnded(
                     id=id_, now_ms=now_ms, ticket=record.seq, actor=record.address.step, seq=record.seq, end=end
                 )
+            case BudgetAsked():
+                return _asked(id_, now_ms, record, record.fact)
             case ToolCompleted() | ToolFailed() | ToolCanceled() | ToolOutcomeUnknown() as end if record.to == "run":
                 return CallEnded(id=id_, now_ms=now_ms, ticket=record.seq, call=record.address.call, end=end)
             case _:
@@ -226,12 +230,10 @@ class Work:
 
     async def _missed_end(self, box: Mailbox[Any], address: Address) -> bool:
         last = await self.engine.facts.peek(address.fence)
-        if last is None or not isinstance(last.fact, AgentSucceeded | AgentFailed | AgentCanceled):
+        if last is None or not isinstance(last.fact, AgentSucceeded | AgentFailed | AgentCanceled | BudgetAsked):
             return False
         turn = Turn(self.engine, box, causation=f"cmd_missed-{last.seq}")
-        command = AgentEnded(
-            id=turn.causation, now_ms=self.engine.clock.now_ms(), actor=address.step, seq=last.seq, end=last.fact
-        )
+        command = self._read(last, id_=turn.causation)
         async with box.turn:
             await box.read_on()
             await turn.decide(command)
@@ -316,6 +318,18 @@ def _record(delivery: Delivery) -> Record:
     fact = codec.decode(delivery.body, delivery.headers.get(TYPE, ""))
     return to_record(
         seq=delivery.seq, subject=delivery.subject, headers=delivery.headers, body=delivery.body, fact=fact
+    )
+
+
+def _asked(id_: str, now_ms: int, record: Record, fact: BudgetAsked) -> AgentAsked:
+    return AgentAsked(
+        id=id_,
+        now_ms=now_ms,
+        ticket=record.seq,
+        actor=record.address.step,
+        seq=record.seq,
+        need=fact.need,
+        usage=fact.usage,
     )
 
 

@@ -4,6 +4,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from events.budget import Amount, Grant, Rate
 from events.fact import Artifact, Changes, Fact, File, Usage, Verdict
 from events.plan import Plan
 from events.run import Limits, ToolSpec
@@ -92,21 +93,32 @@ class AgentRequested(Fact, frozen=True, kw_only=True, tag="agent.requested.v1"):
     approve: str = "risky"
     limits: Limits = Limits()
     check: ToolSpec = CHECK
+    grant: Grant | None = None
+    rate: Rate = Rate()
 
 
 class ModelRequested(Fact, frozen=True, kw_only=True, tag="model.requested.v1"):
-    """A model call is wanted. It takes in only what is new, in prompt order; `attempt` counts tries at this turn."""
+    """A model call is wanted. It takes in only what is new, in prompt order; `attempt` counts tries at this turn.
+
+    Under a budget `reserve` is what the call takes at worst, and `tokens_max` how long its answer may be.
+    """
 
     turn: int
     takes: tuple[Item, ...] = ()
     attempt: int = 1
+    reserve: Amount | None = None
+    tokens_max: int = 0
 
 
 class ModelTakenOver(Fact, frozen=True, kw_only=True, tag="model.taken_over.v1"):
-    """The call's ticket was delivered again: a new epoch performs it, the old one is fenced off."""
+    """The call's ticket was delivered again: a new epoch performs it, the old one is fenced off.
+
+    Under a budget the lost call is charged as its reservation: an estimate, for nobody knows what it used.
+    """
 
     turn: int
     epoch: int
+    usage: Usage = Usage()
 
 
 class ModelReissued(Fact, frozen=True, kw_only=True, tag="model.reissued.v1"):
@@ -114,6 +126,7 @@ class ModelReissued(Fact, frozen=True, kw_only=True, tag="model.reissued.v1"):
 
     turn: int
     epoch: int
+    usage: Usage = Usage()
 
 
 class ModelResponded(Fact, frozen=True, kw_only=True, tag="model.responded.v1"):

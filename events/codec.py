@@ -6,13 +6,14 @@ from typing import Any, Final
 import msgspec
 
 from events.agent import AgentFact
+from events.budget import BudgetFact
 from events.dead_letter import DeadLetterFact
 from events.door import DoorFact
 from events.fact import Fact
 from events.run import RunFact
 from events.tool import ToolFact
 
-AnyFact = RunFact | AgentFact | ToolFact | DoorFact | DeadLetterFact
+AnyFact = RunFact | AgentFact | ToolFact | DoorFact | DeadLetterFact | BudgetFact
 
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTS: Final[Mapping[str, Upcast]] = {}

@@ -58,7 +58,10 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Tokens that model calls used, as the provider counts them; cost in millionths of a US dollar."""
+    """Tokens that model calls used, as the provider counts them; cost in millionths of a US dollar.
+
+    Tool calls are counted under a budget only.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -66,6 +69,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     cache_write_tokens: int = 0
     cost_micros: int = 0
     model_calls: int = 0
+    tool_calls: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -75,6 +79,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
             cache_write_tokens=self.cache_write_tokens + other.cache_write_tokens,
             cost_micros=self.cost_micros + other.cost_micros,
             model_calls=self.model_calls + other.model_calls,
+            tool_calls=self.tool_calls + other.tool_calls,
         )
 
 

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from events.budget import Budget, Grant, Rate
 from events.fact import Artifact, Changes, Fact, File, Finding, Usage, Verdict
 from events.plan import Plan
 from events.tool import Unknown
@@ -74,7 +75,7 @@ class Carried(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RunRequested(Fact, frozen=True, kw_only=True, tag="run.requested.v1"):
-    """A goal was accepted. Without a plan a planner makes one. `steps` gives each step of the plan its id."""
+    """A goal was accepted. Without a plan a planner makes one. `rates` say what each role's calls take, under a budget."""
 
     goal: str
     roles: dict[str, Role]
@@ -87,6 +88,8 @@ class RunRequested(Fact, frozen=True, kw_only=True, tag="run.requested.v1"):
     limits: Limits = Limits()
     by: str = ""
     carried: Carried | None = None
+    budget: Budget | None = None
+    rates: dict[str, Rate] = {}
 
 
 class RunStarted(Fact, frozen=True, kw_only=True, tag="run.started.v1"):
@@ -114,6 +117,7 @@ class StepStarted(Fact, frozen=True, kw_only=True, tag="step.started.v1"):
     title: str = ""
     findings: tuple[Finding, ...] = ()
     conflicts: tuple[str, ...] = ()
+    grant: Grant | None = None
 
 
 class StepSucceeded(Fact, frozen=True, kw_only=True, tag="step.succeeded.v1"):

@@ -12,6 +12,7 @@ from actors.model import ToolSchema
 from actors.perform import Definition
 from actors.prices import list_prices, resolve_model
 from events.blobs import Blobs
+from events.budget import Budget
 from events.ids import TOKEN
 from events.plan import Plan, PlanStep, faults
 from events.run import Role, ToolSpec
@@ -50,6 +51,7 @@ class Blueprint(msgspec.Struct, frozen=True):
     plan: Plan | None
     roles: dict[str, RoleFile]
     folder: str
+    budget: Budget | None = None
 
 
 class BlueprintDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -59,12 +61,14 @@ class BlueprintDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     steps: tuple[PlanStep, ...]
     roles: tuple[RoleFile, ...]
     description: str = ""
+    budget: Budget | None = None
 
 
 class _BlueprintFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     steps: tuple[PlanStep, ...]
     description: str = ""
+    budget: Budget | None = None
 
 
 def names() -> list[str]:
@@ -108,7 +112,14 @@ def define(definition: BlueprintDefinition) -> Blueprint:
     if found := faults(plan, roles):
         path, _, fault = found[0].partition(": ")
         raise BlueprintError(path, fault)
-    return Blueprint(name=definition.name, description=definition.description, plan=plan, roles=roles, folder="")
+    return Blueprint(
+        name=definition.name,
+        description=definition.description,
+        plan=plan,
+        roles=roles,
+        folder="",
+        budget=definition.budget,
+    )
 
 
 @cache
@@ -130,7 +141,14 @@ def _read(path: Path) -> Blueprint:
     plan = Plan(steps=parsed.steps)
     if found := faults(plan, roles):
         raise BlueprintError(str(path), "; ".join(found[:5]))
-    return Blueprint(name=parsed.name, description=parsed.description, plan=plan, roles=roles, folder=str(path.parent))
+    return Blueprint(
+        name=parsed.name,
+        description=parsed.description,
+        plan=plan,
+        roles=roles,
+        folder=str(path.parent),
+        budget=parsed.budget,
+    )
 
 
 def _yaml(path: Path, text: str) -> Any:

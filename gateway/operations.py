@@ -11,9 +11,11 @@ import msgspec
 
 from actors.decider import Cancel, Command, Pause, Refused, Resume, Terminate
 from actors.run import StartRun
+from actors.run_budget import RaiseBudget
 from actors.run_state import RunState
 from actors.tool import Decide, ToolState, call_id
 from actors.turn import Turn
+from events.budget import Budget
 from events.fact import Fact
 from events.ids import InvalidToken, check_token, trace_id
 from events.log import Conflict, LogError
@@ -22,6 +24,7 @@ from events.run import Limits, Role, RunRequested
 from events.subjects import Address, call_anywhere
 from events.tool import Decision
 from gateway import blueprint as blueprints
+from gateway import budgets
 from gateway.errors import Problem, invalid, log_away, not_found
 from gateway.idempotency import claim_of, remember
 from gateway.system import System
@@ -58,6 +61,7 @@ class CreateRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     labels: dict[str, str] = {}
     approvals: Literal["auto", "risky", "all", ""] = ""
     limits: Limits = Limits()
+    budget: Budget | None = None
 
 
 class RunAccepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +107,15 @@ class CancelRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     by: str = ""
 
 
+class RaiseRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a run's budget is set to, what is added to it, why, and by whom."""
+
+    budget: Budget = Budget()
+    add: Budget = Budget()
+    reason: str = ""
+    by: str = ""
+
+
 class Operations:
     """The operations of one system. `by` is who asks, as the door knows it."""
 
@@ -121,6 +134,7 @@ class Operations:
         _check_labels(request.labels)
         body = msgspec.json.encode(request)
         _check_limits(request.limits)
+        budgets.check_budget(request.budget or Budget())
         run = self.system.clock.new_id("run")
         # All of the request is checked before its key is claimed: a refused one leaves nothing behind.
         fact = await self._request(workspace, request, model=self._model(request.model), by=by)
@@ -165,6 +179,8 @@ class Operations:
             )
         except blueprints.BlueprintError as fault:
             raise invalid("/blueprint", str(fault)) from None
+        budget = request.budget or source.budget
+        rates = await budgets.rates(roles, budget, blobs=self.system.blobs, workspace=workspace)
         settings = self.system.settings
         limits = request.limits
         if settings.approval_seconds and not limits.approval_seconds:
@@ -180,6 +196,8 @@ class Operations:
             labels=request.labels,
             limits=limits,
             by=by,
+            budget=budget,
+            rates=rates,
         )
 
     def _blueprint(self, request: CreateRun) -> blueprints.Blueprint:
@@ -222,6 +240,21 @@ class Operations:
             reason=request.reason,
         )
         await self._answer(address, told, must_exist=True)
+
+    async def raise_budget(self, workspace: str, run: str, request: RaiseRun, *, by: str, key: str = "") -> None:
+        """Set or add to a run's budget. Raises Problem: 409 for less than is used and reserved, or for no budget."""
+        address = check_run(workspace, run)
+        budgets.check_budget(request.budget)
+        budgets.check_budget(request.add, "add")
+        command = RaiseBudget(
+            id=self._command_id("raise", key),
+            now_ms=self.system.clock.now_ms(),
+            budget=request.budget,
+            add=request.add,
+            by=request.by or by,
+            reason=request.reason,
+        )
+        await self._answer(address, command, must_exist=True)
 
     async def decide(self, workspace: str, approval: str, request: DecideApproval, *, by: str) -> Decided:
         """Decide on an approval; the first decision is the decision, a different later one is a 409 with the first.

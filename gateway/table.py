@@ -3,10 +3,11 @@
 from typing import Final
 
 from gateway.route import Route
-from gateway.routes import approvals, artifacts, blueprints, dead_letters, events, meta, runs, stops
+from gateway.routes import approvals, artifacts, blueprints, budgets, dead_letters, events, meta, runs, stops
 
 ROUTES: Final[tuple[Route, ...]] = (
     *runs.ROUTES,
+    *budgets.ROUTES,
     *stops.ROUTES,
     *events.ROUTES,
     *approvals.ROUTES,

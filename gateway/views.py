@@ -193,6 +193,28 @@ class UsedBy(msgspec.Struct, frozen=True):
     turns: int
 
 
+class BudgetLeft(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing a budget limits: what attempts that ended used, what is held by those under way, what is left."""
+
+    limit: int
+    used: int
+    reserved: int
+    left: int
+
+
+class BudgetView(msgspec.Struct, frozen=True, kw_only=True):
+    """A run's budget: money in millionths of a US dollar. `waits` says what it is out of and `hint` what would let it go on."""
+
+    run: str
+    limit: dict[str, int]
+    parts: dict[str, BudgetLeft]
+    until: str | None
+    waits: str | None
+    lacks: tuple[str, ...]
+    waiting: tuple[str, ...]
+    hint: str | None
+
+
 class Used(msgspec.Struct, frozen=True, kw_only=True):
     """What a run used."""
 

@@ -15,7 +15,18 @@ from gateway.view.words import words
 TimeStyle = Literal["relative", "iso", "unix"]
 
 NOTABLE: Final = frozenset({"run", "plan", "step", "gate", "approval", "question"})
-LOUD: Final = frozenset({"model.failed", "agent.failed", "agent.checking", "tool.failed", "tool.outcome_unknown"})
+LOUD: Final = frozenset(
+    {
+        "model.failed",
+        "agent.failed",
+        "agent.checking",
+        "tool.failed",
+        "tool.outcome_unknown",
+        "budget.exhausted",
+        "budget.overdrawn",
+        "budget.raised",
+    }
+)
 KEY_COLUMNS: Final = 16
 RUN_COLUMNS: Final = 30
 

@@ -3,6 +3,7 @@
 from typing import cast, get_args
 
 from events.agent import AgentFact
+from events.budget import BudgetFact
 from events.dead_letter import DeadLetterFact, DeadLetterPurged, DeadLetterRecorded, DeadLetterReplayed
 from events.door import DoorFact, KeyAnswered, KeyClaimed
 from events.fact import Fact
@@ -31,6 +32,7 @@ from events.run import (
     TimerSet,
 )
 from events.tool import ToolFact
+from gateway.view.budget_words import of_budget
 from gateway.view.calls import quoted, short
 from gateway.view.say import Words, aside, bad, because, clock, done, fault, left, note, spent, warn, who, working
 from gateway.view.text import clean, listed, plural
@@ -47,6 +49,8 @@ def words(fact: Fact) -> Words:
         return of_tool(cast("ToolFact", fact))
     if isinstance(fact, get_args(DeadLetterFact)):
         return _of_letter(cast("DeadLetterFact", fact))
+    if isinstance(fact, get_args(BudgetFact)):
+        return of_budget(cast("BudgetFact", fact))
     return _of_door(cast("DoorFact", fact))
 
 

@@ -28,6 +28,18 @@ from events.agent import (
     Text,
     ToolUse,
 )
+from events.budget import (
+    Amount,
+    Budget,
+    BudgetAsked,
+    BudgetExhausted,
+    BudgetGranted,
+    BudgetOverdrawn,
+    BudgetRaised,
+    BudgetReceived,
+    BudgetShort,
+    Grant,
+)
 from events.codec import TYPES, encode
 from events.dead_letter import DeadLetterPurged, DeadLetterRecorded, DeadLetterReplayed
 from events.door import KeyAnswered, KeyClaimed
@@ -201,6 +213,24 @@ SAID: list[tuple[Fact, str]] = [
         "dead letter begun anew by ann (run_2)",
     ),
     (DeadLetterPurged(by="ann"), "dead letter purged by ann"),
+    (
+        BudgetAsked(turn=2, need=Amount(tokens=5000, model_calls=1)),
+        "more budget asked for: 5.0k tokens, 1 model call at least",
+    ),
+    (BudgetReceived(asked=3, grant=Grant(model_calls=4)), "more budget granted: 4 model calls in all"),
+    (
+        BudgetOverdrawn(turn=2, over=Amount(cost_micros=1200)),
+        "the model call took $0.0012 more than was reserved for it",
+    ),
+    (BudgetGranted(key="a", actor="stp_a", asked=3, grant=Grant(model_calls=4)), "a is granted 4 model calls in all"),
+    (BudgetShort(keys=("a", "b"), need=Amount(model_calls=1)), "a, b waits for budget: 1 model call at least"),
+    (
+        BudgetExhausted(
+            lacks=("cost_micros",), need=Amount(cost_micros=830_000), left=Grant(cost_micros=0), keys=("a",)
+        ),
+        "out of budget (money): $0.83 needed at least, $0.00 left; a would go on",
+    ),
+    (BudgetRaised(budget=Budget(cost_micros=3_000_000), by="ann"), "budget set to $3.00 by ann"),
     (KeyClaimed(digest="d", makes="run_1"), "idempotency key claimed for run_1"),
     (KeyAnswered(status=202, body=msgspec.Raw(b"{}")), "idempotency key answered with 202"),
 ]

@@ -1,0 +1,49 @@
+"""The budget of a run: look, and raise."""
+
+from typing import Final
+
+from events.budget import Budget
+from gateway import budgets, views
+from gateway.errors import Problem
+from gateway.gateway import Gateway
+from gateway.operations import RaiseRun
+from gateway.route import Answered, Caller, once, route
+from gateway.routes.runs import OfRun
+
+
+class RaiseOfRun(OfRun, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Which run's budget: what `budget` names is set to it, and `add` comes on top; the rest stays."""
+
+    budget: Budget = Budget()
+    add: Budget = Budget()
+    reason: str = ""
+    by: str = ""
+
+
+async def look(gateway: Gateway, caller: Caller, asked: OfRun) -> Answered:
+    """What a run may use, used, reserved and has left; and, if it is out, what would let it go on."""
+    return Answered(await _view(gateway, caller, asked.id))
+
+
+async def raise_(gateway: Gateway, caller: Caller, asked: RaiseOfRun) -> Answered:
+    """Set a run's budget, or add to it; a run that waits for it goes on."""
+
+    async def act() -> Answered:
+        request = RaiseRun(budget=asked.budget, add=asked.add, reason=asked.reason, by=asked.by)
+        await gateway.operations.raise_budget(caller.workspace, asked.id, request, by=caller.by, key=caller.key)
+        return Answered(await _view(gateway, caller, asked.id))
+
+    return await once(gateway, caller, "runs.raise", asked=asked, act=act)
+
+
+async def _view(gateway: Gateway, caller: Caller, run: str) -> views.BudgetView:
+    state = await gateway.operations.run_state(caller.workspace, run)
+    if state.purse is None:
+        raise Problem(404, "no_budget", f"run {run} has no budget", hint="callboard run GOAL --budget 2.00")
+    return budgets.view(run, state.purse)
+
+
+ROUTES: Final = (
+    route("runs.budget", "GET /v1/runs/{id}/budget", handle=look, answers=views.BudgetView),
+    route("runs.raise", "POST /v1/runs/{id}/budget", handle=raise_, answers=views.BudgetView),
+)

@@ -1,0 +1,127 @@
+"""Budgets on real workers: reservations never pass them, a run that is out keeps what it has, and a raise lets it go on."""
+
+from pathlib import Path
+
+import pytest
+
+from events.agent import ModelRequested
+from events.budget import Budget, BudgetExhausted, BudgetGranted, BudgetShort
+from events.envelope import Record
+from events.run import StepStarted
+from events.tool import ApprovalRequested
+from gateway.errors import Problem
+from gateway.operations import DecideApproval, RaiseRun
+from tests.integration.engine import Rig, cassette, rig, say, step, turns, types
+from tests.invariants_budget import Books
+
+READ = [say("list_files", glob="*")]
+
+
+def booked(records: list[Record]) -> Books:
+    books = Books()
+    for record in records:
+        books.take(record)
+    return books
+
+
+def count(records: list[Record], type_: type) -> int:
+    return sum(isinstance(record.fact, type_) for record in records)
+
+
+def is_out(record: Record) -> bool:
+    return isinstance(record.fact, BudgetExhausted)
+
+
+async def raise_(one: Rig, run: str, **add: int) -> None:
+    await one.door.raise_budget("default", run, RaiseRun(add=Budget(**add)), by="ann")
+
+
+async def test_64_parallel_steps_on_a_budget_for_ten_calls_make_ten_and_all_end_after_a_raise(
+    nats_url: str, tmp_path: Path
+) -> None:
+    script = cassette(**{f"s{n}x": turns(READ) for n in range(64)})
+    async with rig(nats_url, tmp_path, script, workers=3) as one:
+        run = await one.start(*(step(f"s{n}x") for n in range(64)), budget=Budget(model_calls=10))
+        records = await one.until(run, is_out)
+        assert count(records, StepStarted) == 10
+        assert count(records, ModelRequested) == 10
+        assert booked(records).checked > 20
+        state = await one.door.run_state("default", run)
+        assert state.purse is not None
+        assert state.purse.rest.model_calls == 0
+        await raise_(one, run, model_calls=200)
+        records = await one.end(run)
+        assert records[-1].type == "run.succeeded.v1"
+        assert count(records, ModelRequested) == 128
+        assert booked(records).checked > 300
+
+
+async def test_a_run_out_of_money_stops_before_the_next_call_keeps_its_results_and_goes_on_when_raised(
+    nats_url: str, tmp_path: Path
+) -> None:
+    script = cassette(a=turns([say("write_file", path="a.txt", content="1")]), b=turns(READ, READ, READ))
+    async with rig(nats_url, tmp_path, script) as one:
+        run = await one.start(step("a"), step("b", "a"), budget=Budget(model_calls=4, cost_micros=5_000_000))
+        records = await one.until(run, is_out)
+        out = records[-1].fact
+        assert isinstance(out, BudgetExhausted)
+        assert out.lacks == ("model_calls",)
+        assert out.keys == ("b",)
+        state = await one.door.run_state("default", run)
+        assert state.steps["a"].status == "done"
+        assert set(state.head) == {"a.txt"}
+        lower = RaiseRun(budget=Budget(model_calls=1))
+        with pytest.raises(Problem) as refused:
+            await one.door.raise_budget("default", run, lower, by="ann")
+        assert refused.value.code == "below_committed"
+        assert "4 used and reserved" in refused.value.detail
+        await raise_(one, run, model_calls=2)
+        records = await one.end(run)
+        assert records[-1].type == "run.succeeded.v1"
+        assert count(records, BudgetExhausted) == 1
+        assert booked(records).checked > 0
+
+
+async def test_after_the_wall_time_nothing_new_is_asked_until_it_is_raised(nats_url: str, tmp_path: Path) -> None:
+    release = say("publish_release", name="a", version="1", include=["*.txt"])
+    script = cassette(a=turns([say("write_file", path="a.txt", content="1")], [release]))
+    async with rig(nats_url, tmp_path, script) as one:
+        run = await one.start(step("a"), budget=Budget(wall_seconds=1))
+        records = await one.until(run, is_out)
+        assert count(records, ApprovalRequested) == 1
+        asked = next(record.fact for record in records if isinstance(record.fact, ApprovalRequested))
+        await one.door.decide("default", asked.approval, DecideApproval(decision="approve"), by="ann")
+        records = await one.until(run, lambda record: isinstance(record.fact, BudgetShort))
+        assert "tool.completed" in types(records)
+        await raise_(one, run, wall_seconds=600)
+        records = await one.end(run)
+        assert records[-1].type == "run.succeeded.v1"
+        assert count(records, BudgetGranted) == 1
+
+
+async def test_a_run_without_a_budget_writes_nothing_of_budgets(nats_url: str, tmp_path: Path) -> None:
+    async with rig(nats_url, tmp_path, cassette(a=turns(READ))) as one:
+        run = await one.start(step("a"))
+        records = await one.end(run)
+        assert not [record.type for record in records if record.type.startswith("budget.")]
+        assert not [record.seq for record in records if b"reserve" in record.body or b"grant" in record.body]
+        with pytest.raises(Problem) as refused:
+            await raise_(one, run, model_calls=1)
+        assert refused.value.status == 409
+
+
+async def test_a_call_within_the_slice_costs_no_extra_fact(nats_url: str, tmp_path: Path) -> None:
+    async with rig(nats_url, tmp_path, cassette(a=turns(READ, READ))) as one:
+        run = await one.start(step("a"), budget=Budget(cost_micros=20_000_000, model_calls=50, tool_calls=50))
+        records = await one.end(run)
+        assert records[-1].type == "run.succeeded.v1"
+        assert not [record.type for record in records if record.type.startswith("budget.")]
+
+
+@pytest.mark.parametrize("budget", [Budget(tokens=0), Budget(cost_micros=-1), Budget(model_calls=10**16)])
+async def test_a_budget_that_is_none_is_refused_with_its_field(nats_url: str, tmp_path: Path, budget: Budget) -> None:
+    async with rig(nats_url, tmp_path, cassette(a=turns(READ))) as one:
+        with pytest.raises(Problem) as refused:
+            await one.start(step("a"), budget=budget)
+        assert refused.value.status == 422
+        assert "/budget/" in str(refused.value.body())
