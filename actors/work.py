@@ -13,13 +13,13 @@ import structlog
 
 from actors.agent_state import AgentState
 from actors.commands import BadCommand, parse
-from actors.decider import TURNS_FAILED_MAX, Advance, Command, Nudge, Perform, Refused, TimerFired, TurnRaised
+from actors.decider import TURNS_FAILED_MAX, Command, Nudge, Perform, Refused, TimerFired, TurnRaised
 from actors.held import Delivery as InHand
 from actors.held import Held
 from actors.letters import Letters
 from actors.mailbox import Mailbox
+from actors.notices import addressee, command_of
 from actors.run_budget import AgentAsked
-from actors.run_results import AgentEnded, CallEnded
 from actors.standing import standing
 from actors.turn import Engine, Turn, hand_over_all, until_answered
 from events import codec
@@ -31,7 +31,7 @@ from events.jetstream.connection import Bus, NoResponders
 from events.jetstream.queues import Delivery
 from events.log import LogError, LogUnavailable
 from events.subjects import Address, held_subject, parse_command, run_scope
-from events.tool import ToolCanceled, ToolCompleted, ToolFailed, ToolOutcomeUnknown, ToolRefused
+from events.tool import ToolRefused
 
 HELD_SECONDS: Final = 2.0
 HELD_NAK_SECONDS: Final = 5.0
@@ -69,7 +69,7 @@ class Work:
     async def notice(self, delivery: Delivery, held: Held) -> None:
         """Run the turn of a notice, perform what it is the ticket for, and settle it."""
         record = _record(delivery)
-        address = _addressee(record)
+        address = addressee(record)
         if delivery.delivered > 1 and await self._held_elsewhere(delivery.seq):
             await give_back(held, HELD_NAK_SECONDS)
             return
@@ -79,7 +79,7 @@ class Work:
             await self._load(box, record)
             for missed in await standing(self.engine, record):
                 await turn.decide(missed)
-            command = self._read(record)
+            command = command_of(record, now_ms=self.engine.clock.now_ms())
             await turn.decide(command)
             if delivery.delivered > 1 and turn.performable() is not None and not turn.appended:
                 await turn.decide(turn.take_over())
@@ -98,21 +98,6 @@ class Work:
             await box.read_to(record.seq)
         else:
             await box.read_on()
-
-    def _read(self, record: Record, id_: str = "") -> Command:
-        """Read a notice as a command to the actor it is addressed to."""
-        id_, now_ms = id_ or str(record.seq), self.engine.clock.now_ms()
-        match record.fact:
-            case AgentSucceeded() | AgentFailed() | AgentCanceled() as end:
-                return AgentEnded(
-                    id=id_, now_ms=now_ms, ticket=record.seq, actor=record.address.step, seq=record.seq, end=end
-                )
-            case BudgetAsked():
-                return _asked(id_, now_ms, record, record.fact)
-            case ToolCompleted() | ToolFailed() | ToolCanceled() | ToolOutcomeUnknown() as end if record.to == "run":
-                return CallEnded(id=id_, now_ms=now_ms, ticket=record.seq, call=record.address.call, end=end)
-            case _:
-                return Advance(id=id_, now_ms=now_ms, ticket=record.seq)
 
     async def _perform(self, held: Held, box: Mailbox[Any], request: Perform, record: Record) -> Perform | None:
         """Perform an effect, bring its result to the actor, and return the next effect of the same ticket, if any."""
@@ -331,12 +316,3 @@ def _asked(id_: str, now_ms: int, record: Record, fact: BudgetAsked) -> AgentAsk
         need=fact.need,
         usage=fact.usage,
     )
-
-
-def _addressee(record: Record) -> Address:
-    """Return the actor that a notice is for."""
-    if record.to == "run":
-        return record.address.at()
-    if record.to.startswith("tool-"):
-        return record.address
-    return record.address.at(record.address.step)
