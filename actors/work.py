@@ -19,7 +19,6 @@ from actors.held import Held
 from actors.letters import Letters
 from actors.mailbox import Mailbox
 from actors.notices import addressee, command_of
-from actors.run_budget import AgentAsked
 from actors.standing import standing
 from actors.turn import Engine, Turn, hand_over_all, until_answered
 from events import codec
@@ -218,7 +217,7 @@ class Work:
         if last is None or not isinstance(last.fact, AgentSucceeded | AgentFailed | AgentCanceled | BudgetAsked):
             return False
         turn = Turn(self.engine, box, causation=f"cmd_missed-{last.seq}")
-        command = self._read(last, id_=turn.causation)
+        command = command_of(last, id_=turn.causation, now_ms=self.engine.clock.now_ms())
         async with box.turn:
             await box.read_on()
             await turn.decide(command)
@@ -303,16 +302,4 @@ def _record(delivery: Delivery) -> Record:
     fact = codec.decode(delivery.body, delivery.headers.get(TYPE, ""))
     return to_record(
         seq=delivery.seq, subject=delivery.subject, headers=delivery.headers, body=delivery.body, fact=fact
-    )
-
-
-def _asked(id_: str, now_ms: int, record: Record, fact: BudgetAsked) -> AgentAsked:
-    return AgentAsked(
-        id=id_,
-        now_ms=now_ms,
-        ticket=record.seq,
-        actor=record.address.step,
-        seq=record.seq,
-        need=fact.need,
-        usage=fact.usage,
     )
