@@ -69,7 +69,7 @@ class Check(msgspec.Struct, frozen=True):
     argv: tuple[str, ...]
 
 
-CHECK: Final = ToolSpec(effect="read", timeout_seconds=660, attempts_max=1)
+CHECK: Final = ToolSpec(effect="read", timeout_seconds=660.0, attempts_max=1)
 
 
 class AgentRequested(Fact, frozen=True, kw_only=True, tag="agent.requested.v1"):

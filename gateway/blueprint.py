@@ -203,9 +203,9 @@ def tool_specs(tools: Mapping[str, Tool]) -> dict[str, ToolSpec]:
             risky=tool.risky,
             question=tool.question,
             unknown=tool.unknown,
-            timeout_seconds=tool.timeout_seconds,
+            timeout_seconds=float(tool.timeout_seconds),
             attempts_max=tool.attempts_max,
-            backoff_seconds=tool.backoff_seconds,
+            backoff_seconds=float(tool.backoff_seconds),
         )
         for name, tool in tools.items()
     }
