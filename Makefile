@@ -3,9 +3,13 @@ BIN := .venv/bin
 TESTS ?= tests
 PYTEST_ARGS ?=
 MINUTES ?= 5
+N ?= 10000
+SEED ?= 1
+JOBS ?= 2
+SIMULATE_ARGS ?=
 CHAOS_ARGS ?=
 
-.PHONY: setup demo up check test chaos bench budget-races lock clean
+.PHONY: setup demo up check test simulate chaos bench budget-races lock clean
 
 setup: ## the environment in .venv, from the lock
 	@scripts/setup.sh
@@ -24,6 +28,9 @@ check: setup ## format, lint, types, import law
 
 test: setup ## everything but the benches
 	$(BIN)/python -m pytest $(TESTS) --ignore=tests/bench --ignore=tests/chaos $(PYTEST_ARGS)
+
+simulate: setup ## N schedules of the whole system on simulated time, from SEED on, in JOBS processes; N=1 tells its story
+	@PYTHONHASHSEED=0 $(BIN)/python -m tests.simulation --seed $(SEED) --count $(N) --jobs $(JOBS) $(SIMULATE_ARGS)
 
 chaos: setup ## MINUTES of runs on a NATS cluster and real processes under kills, stops and cuts; CHAOS_ARGS="--seed 7 --tally tests/chaos/tally.jsonl"
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(CHAOS_ARGS)

@@ -104,6 +104,8 @@ class OpenModelCall(msgspec.Struct, frozen=True):
     reason: str = ""
     reserve: Amount | None = None
     tokens_max: int = 0
+    begun: bool = False
+    """Whether who stored that it is asked for, or taken over, performs it already: the message in its hand is the ticket."""
 
 
 class AgentState(msgspec.Struct, frozen=True):
@@ -170,10 +172,10 @@ def evolve(state: AgentState, record: Record) -> AgentState:
         case ModelRequested() as fact:
             return _ask_model(state, fact, record)
         case ModelTakenOver(epoch=epoch, usage=usage) if state.model:
-            model = replace(state.model, epoch=epoch, takeovers=state.model.takeovers + 1)
+            model = replace(state.model, epoch=epoch, takeovers=state.model.takeovers + 1, begun=True)
             return replace(state, usage=state.usage + usage, model=model)
         case ModelReissued(epoch=epoch, usage=usage) if state.model:
-            model = replace(state.model, epoch=epoch, ticket=record.ticket, queue=record.to)
+            model = replace(state.model, epoch=epoch, ticket=record.ticket, queue=record.to, begun=False)
             return replace(state, usage=state.usage + usage, model=model)
         case ModelResponded() as fact:
             return _take_answer(state, fact, record.seq)
@@ -219,6 +221,7 @@ def _ask_model(state: AgentState, fact: ModelRequested, record: Record) -> Agent
         queue=queue,
         reserve=fact.reserve,
         tokens_max=fact.tokens_max,
+        begun=record.ticket != record.seq,
     )
     if fact.attempt > 1 and state.model is not None:
         return replace(state, model=replace(asked, epoch=state.model.epoch + 1))

@@ -93,11 +93,15 @@ class Refused(Exception):
 
 
 class Perform(msgspec.Struct, frozen=True):
-    """An effect that the holder of `ticket` performs, in this `epoch`; `probe`: it asks what became of one that was cut off."""
+    """An effect that the holder of `ticket` performs, in this `epoch`; `probe`: it asks what became of one that was cut off.
+
+    `begun`: only who stored that it begins may perform it.
+    """
 
     ticket: int
     epoch: int
     probe: bool = False
+    begun: bool = False
 
 
 class Want(msgspec.Struct, frozen=True):

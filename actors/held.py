@@ -52,9 +52,14 @@ class Held:
         self.effect: asyncio.Future[Any] | None = None
         self.unsubscribe: Callable[[], Awaitable[None]] | None = None
 
+    @property
+    def late(self) -> bool:
+        """Whether the message was away from us for longer than the server waits: then it is another's."""
+        return self.lost or self.clock.monotonic() - self.beaten > self.ack_wait_seconds
+
     async def settle(self) -> None:
-        """Ack, unless the message was away from us for longer than the server waits (a zombie's ack would delete another's ticket)."""
-        if not self.lost and self.clock.monotonic() - self.beaten <= self.ack_wait_seconds:
+        """Ack, unless the message is late (a zombie's ack would delete another's ticket)."""
+        if not self.late:
             await self.delivery.ack()
 
 

@@ -19,6 +19,7 @@ from events.envelope import Entry, Record
 from events.fact import Fact, type_of
 from events.log import Conflict, Log, LogUnavailable
 from events.subjects import ActorKind, Address
+from events.tool import ToolCanceled, ToolCompleted, ToolFailed
 
 DECIDERS: Final[Mapping[ActorKind, Decider[Any]]] = {"run": RUN, "agent": AGENT, "tool": TOOL}
 REPLICA_SECONDS_MAX: Final = 5.0
@@ -102,9 +103,11 @@ class Mailbox(Generic[State]):
             await self.read_on()
 
     def _alone(self) -> bool:
-        """Tell whether nobody else can have written to the scope since it was read: only an agent's calls do."""
+        """Tell whether nobody else can have written to the scope since it was read: only an agent's calls do, until their end."""
         state: Any = self.state
-        return not isinstance(state, AgentState) or not state.unfinished_calls()
+        if not isinstance(state, AgentState):
+            return True
+        return all(isinstance(call.end, ToolCompleted | ToolFailed | ToolCanceled) for call in state.calls.values())
 
     def _take(self, record: Record) -> None:
         if record.seq > self.position:

@@ -169,14 +169,14 @@ class Runtime:
             if len(self.begun) < self.limits.agents_max:
                 continue
             try:
-                for address in list(self.begun):
+                for address in sorted(self.begun):  # in one order everywhere: a simulation repeats it
                     await self._refresh_slot(address)
             except LogError as fault:
                 log.warning("slots_not_refreshed", error=str(fault))
 
     async def _remake_lost_queues(self) -> None:
         """Make a work consumer again that the server no longer has: what it held is delivered once more, and found done."""
-        for queue, pull in self._pulls.items():
+        for queue, pull in list(self._pulls.items()):
             if pull.missing and queue != INBOX_CONSUMER:
                 with suppress(LogError):
                     await self.queues.names()  # forgets what is gone
@@ -207,7 +207,7 @@ class Runtime:
     async def _leave(self) -> None:
         """Take nothing new."""
         self._draining = True
-        for pull in self._pulls.values():
+        for pull in list(self._pulls.values()):
             with suppress(LogError):
                 await pull.stop()
 

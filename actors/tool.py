@@ -170,7 +170,7 @@ def pending(state: ToolState) -> list[Request]:
     if state.retry_at:
         found.append(Schedule(asked=state.retry_seq, timer=RETRY, at_ms=state.retry_at))
     elif state.probing or (_ready(state) and (state.begun or not state.fenced)):
-        found.append(Perform(ticket=state.ticket, epoch=state.epoch, probe=state.probing))
+        found.append(Perform(ticket=state.ticket, epoch=state.epoch, probe=state.probing, begun=state.begun))
     return found
 
 

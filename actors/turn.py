@@ -55,20 +55,36 @@ class Engine(msgspec.Struct, frozen=True):
 
 
 class Turn:
-    """One command's way through one actor. `notice` is the sequence and the `<to>` of the message in hand, if it is one."""
+    """One command's way through one actor. `notice` is the sequence and the `<to>` of the message in hand, if it is one;
+    `ours` tells whether it still is: late, it may have been another worker's, and acked.
+    """
 
-    def __init__(self, engine: Engine, box: Mailbox[Any], *, notice: int = 0, to: str = "", causation: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        box: Mailbox[Any],
+        *,
+        notice: int = 0,
+        to: str = "",
+        causation: str,
+        ours: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.engine = engine
         self.box = box
         self.notice = notice
         self.to = to
         self.causation = causation
+        self.ours = ours
         self.appended: list[Record] = []
         self.asked: list[HandOver] = []
 
     async def decide(self, command: Command) -> None:
         """Answer `command`, then go on until the actor has nothing more to say; raises as `answer` does."""
         await self.answer(command)
+        await self.go_on()
+
+    async def go_on(self) -> None:
+        """Let the actor say what is left to say; raises as `answer` does."""
         for _ in range(DECISIONS_MAX):
             if not await self.answer(Advance(id="", now_ms=self.engine.clock.now_ms(), ticket=self.notice)):
                 return
@@ -111,9 +127,9 @@ class Turn:
         self.asked += self._handed([one for one in self._open() if one.asked == record.seq])
 
     def _to(self, fact: Fact) -> str:
-        """Name who must act; what the message in hand already entitles to needs no second ticket (rule T2)."""
+        """Name who must act; what the message in hand entitles to, while it is ours, needs no second ticket (rule T2)."""
         to = self.box.decider.route(self.box.state, fact)
-        return NOBODY if self.notice and audience(to) == audience(self.to) else to
+        return NOBODY if self.notice and audience(to) == audience(self.to) and self.ours() else to
 
     def unmade(self, *, everything: bool) -> list[HandOver]:
         """Return the hand-overs to make: those this turn's facts asked for, or all that are open.

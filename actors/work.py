@@ -73,24 +73,39 @@ class Work:
             await give_back(held, HELD_NAK_SECONDS)
             return
         box = held.box = self.engine.boxes.of(address)
-        turn = Turn(self.engine, box, notice=record.seq, to=record.to, causation=str(record.seq))
+        turn = Turn(
+            self.engine, box, notice=record.seq, to=record.to, causation=str(record.seq), ours=lambda: not held.late
+        )
         async with box.turn:
             await self._load(box, record)
             for missed in await standing(self.engine, record):
                 await turn.decide(missed)
             command = command_of(record, now_ms=self.engine.clock.now_ms())
             await turn.decide(command)
-            if delivery.delivered > 1 and turn.performable() is not None and not turn.appended:
+            begun = self._begun_before(turn, delivery)
+            if begun and delivery.delivered == 1 and await self._held_elsewhere(delivery.seq):
+                await give_back(held, HELD_NAK_SECONDS)
+                return
+            if begun:
                 await turn.decide(turn.take_over())
             handed = turn.unmade(everything=delivery.delivered > 1)
             request = turn.performable()
         await hand_over_all(self.engine, address, handed)
+        if request is not None and held.late:
+            held.lost = True  # another worker was handed the ticket meanwhile
+            return
         while request is not None:
             request = await self._perform(held, box, request, record)
         if delivery.delivered > TURNS_FAILED_MAX:
             await self.letters.of_turn(box, _message_of(delivery), delivery)
         self._ended(box)
         await held.settle()
+
+    @staticmethod
+    def _begun_before(turn: Turn, delivery: Delivery) -> bool:
+        """Tell whether somebody else may have begun the effect: the ticket was delivered before, or the log says so (rule T2)."""
+        request = turn.performable()
+        return request is not None and not turn.appended and (delivery.delivered > 1 or request.begun)
 
     async def _load(self, box: Mailbox[Any], record: Record) -> None:
         if record.address == box.address or box.address.kind == "agent":
@@ -110,7 +125,9 @@ class Work:
             raise
         finally:
             held.effect = None
-        turn = Turn(self.engine, box, notice=record.seq, to=record.to, causation=str(record.seq))
+        turn = Turn(
+            self.engine, box, notice=record.seq, to=record.to, causation=str(record.seq), ours=lambda: not held.late
+        )
         if effect.cancelled():
             held.lost = (
                 turn.performable() is not None
@@ -124,11 +141,14 @@ class Work:
             nonlocal next_, handed
             async with box.turn:
                 await box.read_on()
-                await turn.decide(result)
+                await turn.answer(result)
+                if _refused(turn):
+                    return  # whoever performs it now goes on: what we asked for here would hang on a ticket that is gone
+                await turn.go_on()
                 next_, handed = turn.performable(), turn.unmade(everything=False)
 
         await until_answered(bring)
-        if any(isinstance(one.fact, ModelRefused | ToolRefused) for one in turn.appended):
+        if _refused(turn):
             held.lost = True
             return None
         await hand_over_all(self.engine, box.address, handed)
@@ -281,6 +301,10 @@ class Work:
             await box.read_on()
             raised = TurnRaised(id=id_, now_ms=self.engine.clock.now_ms(), message=message, error=error)
             await turn.decide(raised)
+
+
+def _refused(turn: Turn) -> bool:
+    return any(isinstance(one.fact, ModelRefused | ToolRefused) for one in turn.appended)
 
 
 async def give_back(held: Held, seconds: float) -> None:

@@ -3,7 +3,7 @@
 The last part of it is for results and ends: what was paid for can be stored, and a cancel can be written.
 """
 
-import time
+import asyncio
 from typing import Final
 
 import msgspec
@@ -59,7 +59,7 @@ class Room:
     async def admit(self, fact: Fact, size: int) -> None:
         """Let a fact of `size` bytes in, or raise LogFull: new runs first, then new work; results and ends always pass."""
         self._written += size
-        if time.monotonic() >= self._due or self._written > self._bytes_max * OWN_SHARE_MAX > 0:
+        if asyncio.get_running_loop().time() >= self._due or self._written > self._bytes_max * OWN_SHARE_MAX > 0:
             await self.look()
         name = name_of(fact)
         if (self.used >= NEW_RUNS_UP_TO and name == NEW_RUN) or (self.used >= NEW_WORK_UP_TO and name in NEW_WORK):
@@ -67,7 +67,9 @@ class Room:
 
     async def look(self) -> None:
         """Learn how full the log is; what was known stays while it does not answer."""
-        self._due = time.monotonic() + (LIMITED_SECONDS if self.used else UNLIMITED_SECONDS)  # others need not look too
+        self._due = asyncio.get_running_loop().time() + (
+            LIMITED_SECONDS if self.used else UNLIMITED_SECONDS
+        )  # others need not look too
         self._written = 0
         try:
             info = await ask(self._bus, f"STREAM.INFO.{CALLBOARD}", None, answer=_Info, seconds=ASK_SECONDS_MAX)
@@ -76,7 +78,7 @@ class Room:
         before, self.used = self.used, _used(info)
         self._bytes_max = max(0, info.config.max_bytes)
         if self.used:
-            self._due = min(self._due, time.monotonic() + LIMITED_SECONDS)
+            self._due = min(self._due, asyncio.get_running_loop().time() + LIMITED_SECONDS)
         if before < FILLING <= self.used:
             log.warning("log_filling", used=round(self.used, 3), stream=CALLBOARD)
 

@@ -1,0 +1,1 @@
+"""The whole system on a simulated log, clock, network, provider and people, all from one seed."""

@@ -1,0 +1,240 @@
+"""What is never broken (I1 to I8 of ARCHITECTURE.md), kept after each stored fact and each effect: only what changed is looked at."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from actors.tool_approval import digest
+from events import codec, envelope
+from events.agent import (
+    AgentCanceled,
+    AgentFailed,
+    AgentReissued,
+    AgentSucceeded,
+    ModelReissued,
+    ModelRequested,
+    ModelResponded,
+    ModelTakenOver,
+)
+from events.envelope import Record
+from events.fact import Fact
+from events.run import RunCanceled, RunFailed, RunRequested, RunSucceeded
+from events.subjects import Address
+from events.tool import (
+    ApprovalDecided,
+    ApprovalRequested,
+    ToolAttemptFailed,
+    ToolCanceled,
+    ToolCompleted,
+    ToolFailed,
+    ToolOutcomeUnknown,
+    ToolReissued,
+    ToolRequested,
+    ToolStarted,
+)
+from tests.simulation.server import Stored
+
+ENDS: Final = (
+    RunSucceeded,
+    RunFailed,
+    RunCanceled,
+    AgentSucceeded,
+    AgentFailed,
+    AgentCanceled,
+    ToolCompleted,
+    ToolFailed,
+    ToolCanceled,
+)
+REISSUES: Final = (AgentReissued, ModelReissued, ToolReissued)
+
+
+class Call(msgspec.Struct):
+    """What the log says of a tool call."""
+
+    address: Address
+    request: ToolRequested
+    approval: ApprovalRequested | None = None
+    decision: ApprovalDecided | None = None
+    asked: dict[str, ApprovalRequested] = msgspec.field(default_factory=dict[str, ApprovalRequested])
+    decided: set[str] = msgspec.field(default_factory=set[str])
+    epoch: int = 0
+    cut_off: int = 0
+    begun: bool = False
+    waits: bool = False
+    """Whether its last attempt failed and the next one is due."""
+    end: Fact | None = None
+    done: int = 0
+    keys: set[str] = msgspec.field(default_factory=set[str])
+
+
+class Checks:
+    """The checker: `broken` gathers what does not hold."""
+
+    def __init__(self, on_record: Callable[[Record], None]) -> None:
+        self.on_record = on_record
+        self.records: list[Record] = []
+        self.broken: list[str] = []
+        self.versions: dict[Address, int] = {}
+        self.ended: dict[Address, Fact] = {}
+        self.calls: dict[str, Call] = {}
+        self.answered: set[tuple[Address, int]] = set()
+        self.model_epochs: dict[tuple[Address, int], int] = {}
+        self.runs: dict[str, str] = {}
+        self.open_runs: dict[Address, None] = {}
+        self.reissued = 0
+        self.ids: set[str] = set()
+
+    def fail(self, rule: str, words: str) -> None:
+        self.broken.append(f"{rule}: {words}")
+
+    def stored(self, stored: Stored) -> None:
+        """Look at a fact as it gets into the log."""
+        fact = codec.decode(stored.body, stored.headers[envelope.TYPE])
+        record = envelope.to_record(
+            seq=stored.seq, subject=stored.subject, headers=stored.headers, body=stored.body, fact=fact
+        )
+        self.records.append(record)
+        at = record.address
+        version = self.versions.get(at, 0) + 1
+        self.versions[at] = version
+        if record.version != version and at.run != "-":
+            self.fail("I1", f"{at} has version {record.version} where {version} follows")
+        if record.id in self.ids:
+            self.fail("I1", f"{at}: the fact {record.id} stands twice")
+        self.ids.add(record.id)
+        if at in self.ended and not record.type.endswith(".refused.v1"):
+            self.fail("I4", f"{at}: {record.type} after {type(self.ended[at]).__name__}")
+        if at.run != "-" and self.runs.setdefault(at.run, at.workspace) != at.workspace:
+            self.fail("I8", f"{at} stands in two workspaces")
+        if isinstance(fact, ENDS):
+            self.ended.setdefault(at, fact)
+        if isinstance(fact, REISSUES) and not self._next_attempt(at):
+            self.reissued += 1
+        if at.kind == "tool":
+            self._tool(record, fact)
+        elif at.kind == "agent":
+            self._agent(record, fact)
+        elif isinstance(fact, RunRequested):
+            self.open_runs[at] = None
+        elif isinstance(fact, RunSucceeded | RunFailed | RunCanceled):
+            self.open_runs.pop(at, None)
+        self.on_record(record)
+
+    def _next_attempt(self, at: Address) -> bool:
+        """Tell whether a reissue is the next attempt of a call whose last one failed: no ticket was lost then."""
+        call = self.calls.get(f"{at.run}.{at.call}")
+        return call is not None and call.waits
+
+    def _agent(self, record: Record, fact: Fact) -> None:
+        match fact:
+            case ModelRequested(turn=turn):
+                self.model_epochs.setdefault((record.address, turn), 1)
+                if turn > 1 and (record.address, turn - 1) not in self.answered:
+                    self.fail("I3", f"{record.address} asks turn {turn} before the answer to the one before")
+            case ModelTakenOver(turn=turn, epoch=epoch) | ModelReissued(turn=turn, epoch=epoch):
+                if epoch <= self.model_epochs.get((record.address, turn), 0):
+                    self.fail("I3", f"{record.address} turn {turn}: epoch {epoch} again")
+                self.model_epochs[record.address, turn] = epoch
+            case ModelResponded(turn=turn):
+                if (record.address, turn) in self.answered:
+                    self.fail("I3", f"{record.address} has two answers to turn {turn}")
+                self.answered.add((record.address, turn))
+            case AgentSucceeded():
+                self._all_paired(record.address)
+            case _:
+                pass
+
+    def _all_paired(self, agent: Address) -> None:
+        for call in self.calls.values():
+            if call.address.step == agent.step and call.address.run == agent.run and call.end is None:
+                self.fail("I3", f"{agent} succeeded with its call {call.address.call} open")
+
+    def _tool(self, record: Record, fact: Fact) -> None:
+        at = record.address
+        if isinstance(fact, ToolRequested):
+            self.calls[f"{at.run}.{at.call}"] = Call(at, fact)
+            return
+        call = self.calls.get(f"{at.run}.{at.call}")
+        if call is None:
+            self.fail("I1", f"{at} begins with {record.type}")
+            return
+        match fact:
+            case ApprovalRequested():
+                call.asked[fact.approval] = fact
+                if fact.kind != "outcome":
+                    call.approval = fact
+            case ApprovalDecided():
+                self._decided(call, fact)
+            case ToolStarted(epoch=epoch):
+                self._started(call, epoch)
+            case ToolReissued(epoch=epoch):
+                call.epoch, call.waits = epoch, False
+            case ToolAttemptFailed():
+                call.waits = True
+            case ToolOutcomeUnknown(epoch=epoch):
+                call.cut_off = epoch
+            case ToolCompleted() | ToolFailed() | ToolCanceled():
+                if call.end is not None:
+                    self.fail("I3", f"{at} has two outcomes")
+                call.end = fact
+                self._outcome(call, fact)
+            case _:
+                pass
+
+    def _decided(self, call: Call, fact: ApprovalDecided) -> None:
+        if fact.approval in call.decided:
+            self.fail("I7", f"{call.address} was decided twice")
+        if fact.approval not in call.asked:
+            self.fail("I7", f"{call.address}: a decision on what was not asked")
+        call.decided.add(fact.approval)
+        if call.approval is not None and fact.approval == call.approval.approval:
+            call.decision = fact
+
+    def _started(self, call: Call, epoch: int) -> None:
+        if epoch <= call.epoch:
+            self.fail("I3", f"{call.address}: epoch {epoch} begins again")
+        if call.request.effect == "unsafe" and epoch > 1 and not call.cut_off and call.begun:
+            self.fail("I3", f"{call.address} is unsafe and was begun again")
+        call.begun = True
+        call.epoch = epoch
+        self._gated(call)
+
+    def _outcome(self, call: Call, fact: Fact) -> None:
+        if isinstance(fact, ToolCompleted) and fact.epoch:
+            self._gated(call)
+            if fact.epoch < call.epoch and fact.epoch != call.cut_off:
+                self.fail("I3", f"{call.address}: an outcome of epoch {fact.epoch} after epoch {call.epoch} began")
+
+    def _gated(self, call: Call) -> None:
+        """Look whether a gated call has its one approval, for exactly what was shown."""
+        if not call.request.approval:
+            return
+        approval, decision = call.approval, call.decision
+        if approval is None or decision is None or decision.decision not in ("approve", "edit"):
+            self.fail("I7", f"{call.address} was performed without an approval")
+        elif approval.digest != digest(call.address, call.request.tool, bytes(call.request.arguments)):
+            self.fail("I7", f"{call.address}: the approval is of another call")
+
+    # effects
+
+    def hit(self, nature: str, effect: str, number: int) -> None:
+        """Look at an effect as it happens outside."""
+        call = self.calls.get(effect)
+        if call is None:
+            self.fail("I7", f"an effect of {effect}, which nobody asked for")
+            return
+        call.done += 1
+        self._gated(call)
+        wanted = self._number(call)
+        if wanted != number:
+            self.fail("I7", f"{call.address} did {number} where {wanted} was allowed")
+        if nature == "unsafe" and call.done > 1:
+            self.fail("I3", f"{call.address} is unsafe and was done {call.done} times")
+        if nature in ("unsafe", "keyed") and not call.begun:
+            self.fail("I3", f"{call.address} was done before its start was stored")
+
+    def _number(self, call: Call) -> Any:
+        edited = call.decision is not None and call.decision.decision == "edit"
+        raw = call.decision.arguments if edited and call.decision else call.request.arguments
+        return msgspec.json.decode(raw).get("number")

@@ -1,0 +1,161 @@
+"""What a schedule plays: a few small runs, how the weather is, what breaks when, who decides. All drawn from the seed."""
+
+from random import Random
+from typing import Any, Literal
+
+import msgspec
+
+from events.plan import Gate, Plan, PlanStep, ancestors
+from events.run import Limits
+from gateway.blueprint import BlueprintDefinition, RoleFile
+from gateway.operations import CreateRun
+from tests.simulation.server import Weather
+
+FaultKind = Literal[
+    "kill", "pause", "suspend", "partition", "half_open", "outage", "leader", "drain", "consumer", "clock", "forget"
+]
+KINDS: tuple[tuple[FaultKind, float], ...] = (
+    ("kill", 5),
+    ("pause", 3),
+    ("suspend", 0.3),
+    ("partition", 2),
+    ("half_open", 1),
+    ("outage", 1),
+    ("leader", 1.5),
+    ("drain", 1),
+    ("consumer", 0.3),
+    ("clock", 0.5),
+    ("forget", 1),
+)
+MAKER = RoleFile("maker", "makes", "Make it.")
+JUDGE = RoleFile("judge", "judges", "Judge it.", ("submit_verdict", "peek"))
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """What breaks when the world has made `step` steps, on which worker, for how many seconds."""
+
+    step: int
+    kind: FaultKind
+    worker: int
+    seconds: float
+
+
+class Start(msgspec.Struct, frozen=True):
+    """A run that is started, and perhaps cancelled, so many seconds in."""
+
+    at: float
+    workspace: str
+    request: CreateRun
+    key: str = ""
+    cancel_at: float = 0.0
+    cancels_by: Literal["cancel", "terminate"] = "cancel"
+    pause_at: float = 0.0
+    pause_seconds: float = 0.0
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    """One schedule's play."""
+
+    workers: int
+    starts: tuple[Start, ...]
+    weather: Weather
+    faults: tuple[Fault, ...]
+    provider_fails: float
+    absent: bool
+    """Whether the humans stay away until all is calm."""
+    skews_ms: tuple[int, ...]
+    seconds: float
+    """How long the bad weather lasts at most."""
+
+
+def draw(random: Random) -> Scenario:
+    """Draw a scenario."""
+    chance = random.random
+    workers = 1 if chance() < 0.1 else 3 if chance() < 0.2 else 2
+    runs = 1 if chance() < 0.6 else 2 if chance() < 0.7 else 3
+    harsh = chance()
+    weather = Weather(
+        lost=0.0 if chance() < 0.4 else harsh * 0.03,
+        slow=0.0 if chance() < 0.5 else chance() * 0.03,
+        slow_seconds=1.0 + chance() * 6,
+        replica_seconds=0.0 if chance() < 0.5 else chance() * 1.5,
+        in_flight=0.0 if chance() < 0.7 else chance() * 0.05,
+        timer_twice=0.0 if chance() < 0.6 else 0.2,
+    )
+    return Scenario(
+        workers=workers,
+        starts=tuple(_start(random, number) for number in range(runs)),
+        weather=weather,
+        faults=_faults(random, workers),
+        provider_fails=0.0 if chance() < 0.6 else chance() * 0.3,
+        absent=chance() < 0.15,
+        skews_ms=tuple(int((chance() - 0.5) * 4000) if chance() < 0.5 else 0 for _ in range(workers + 1)),
+        seconds=10 + chance() ** 2 * 150,
+    )
+
+
+def _faults(random: Random, workers: int) -> tuple[Fault, ...]:
+    count = 0 if random.random() < 0.1 else 1 + int(random.random() ** 2 * 7)
+    kinds: list[FaultKind] = [kind for kind, _ in KINDS]
+    weights = [weight for _, weight in KINDS]
+    spread = 10 ** (2.0 + random.random() * 1.8)
+    found = [
+        Fault(
+            step=int(random.random() * spread),
+            kind=random.choices(kinds, weights)[0],
+            worker=int(random.random() * workers),
+            seconds=random.random() ** 2 * 60 if random.random() < 0.5 else random.random() * 8,
+        )
+        for _ in range(count)
+    ]
+    return tuple(sorted(found, key=lambda fault: fault.step))
+
+
+def _start(random: Random, number: int) -> Start:
+    chance = random.random
+    plan = _plan(random)
+    limits = Limits(
+        attempts_max=1 + int(chance() * 3),
+        turns_max=3 + int(chance() * 6),
+        validation_rounds_max=2,
+        approval_seconds=0 if chance() < 0.7 else 1 + int(chance() * 60),
+        takeovers_max=1 + int(chance() * 4),
+        model_attempts_max=1 + int(chance() * 6),
+        model_seconds_max=5 if chance() < 0.1 else 600,
+    )
+    request = CreateRun(
+        goal=f"goal {number}",
+        definition=BlueprintDefinition(name="simulated", steps=plan.steps, roles=(MAKER, JUDGE)),
+        approvals="all" if chance() < 0.1 else "auto" if chance() < 0.1 else "risky",
+        limits=limits,
+    )
+    return Start(
+        at=0.0 if chance() < 0.7 else chance() * 5,
+        workspace="default" if chance() < 0.7 else "other",
+        request=request,
+        key=f"key-{number}" if chance() < 0.3 else "",
+        cancel_at=chance() ** 3 * 30 if chance() < 0.2 else 0.0,
+        cancels_by="terminate" if chance() < 0.3 else "cancel",
+        pause_at=chance() ** 3 * 20 if chance() < 0.2 else 0.0,
+        pause_seconds=chance() ** 2 * 40,
+    )
+
+
+def _plan(random: Random) -> Plan:
+    chance = random.random
+    count = 1 + int(chance() ** 1.5 * 4)
+    steps: list[PlanStep] = []
+    for place in range(count):
+        name = "abcd"[place]
+        needs = tuple("abcd"[other] for other in range(place) if chance() < 0.45)
+        more: dict[str, Any] = {}
+        if chance() < 0.1:
+            more["validate"] = (("check",),)
+        before = ancestors(Plan(tuple(steps))) if steps else {}
+        behind = sorted({*needs, *(old for need in needs for old in before[need])})
+        judged = [old for old in behind if steps["abcd".index(old)].gate is None]
+        if judged and chance() < 0.4:
+            more["gate"] = Gate(rework=tuple(judged), rounds=1)
+        role = "judge" if "gate" in more else "maker"
+        steps.append(PlanStep(id=name, role=role, task=f"do {name}", needs=needs, **more))
+    return Plan(tuple(steps))
