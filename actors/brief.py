@@ -1,5 +1,6 @@
 """The brief: the first words an agent reads, made of the goal, its step, and what the steps before it left."""
 
+from collections.abc import Mapping
 from typing import Final
 
 from events.fact import Artifact, Finding
@@ -7,6 +8,7 @@ from events.plan import PlanStep
 
 FILES_SHOWN_MAX: Final = 200
 SUMMARY_CHARS_MAX: Final = 1_500
+WHY_CHARS_MAX: Final = 500
 
 
 def step_brief(
@@ -18,8 +20,12 @@ def step_brief(
     paths: list[str],
     findings: tuple[Finding, ...],
     conflicts: tuple[str, ...],
+    without: Mapping[str, str] | None = None,
 ) -> str:
-    """Return the brief of one attempt: `summaries` by step key, `artifacts` and `paths` as the files stand at its start."""
+    """Return the brief of one attempt: `summaries` by step key, `artifacts` and `paths` as the files stand at its start.
+
+    `without` are the steps before it that were given up, by key, and why: what they should have left is missing.
+    """
     parts = [
         f"# Goal of the run\n{goal}",
         f"# Your step: {step.title or step.id}\n{step.task.replace('{goal}', goal)}",
@@ -34,6 +40,12 @@ def step_brief(
     if summaries:
         lines = [f"## {key}\n{text[:SUMMARY_CHARS_MAX]}" for key, text in summaries.items()]
         parts.append("# What the steps before you report\n" + "\n".join(lines))
+    if without:
+        lines = [f"- {key}: {why[:WHY_CHARS_MAX]}" for key, why in without.items()]
+        parts.append(
+            "# Missing\nThese steps before you were given up, so what they should have left is not there. Do what can be "
+            "done without it, and say in your summary what is missing because of it:\n" + "\n".join(lines)
+        )
     if artifacts:
         lines = [f"- {name}" + (f": {art.title}" if art.title else "") for name, art in artifacts.items()]
         parts.append("# Artifacts so far\n" + "\n".join(lines))

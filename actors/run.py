@@ -2,6 +2,9 @@
 
 from typing import Final
 
+from msgspec.structs import replace
+
+from actors import run_retry
 from actors.decider import (
     TURNS_FAILED_MAX,
     Cancel,
@@ -35,6 +38,7 @@ from events.run import (
     RunResumed,
     RunStarted,
     RunSucceeded,
+    RunTimedOut,
     RunTurnFailed,
     StepReopened,
     StepStarted,
@@ -44,6 +48,7 @@ from events.subjects import Address
 
 CANCEL_TIMER: Final = "cancel"
 CANCEL_GRACE_MS: Final = 10_000
+OVER: Final = frozenset({"done", "given_up"})
 WATCH_MS: Final = 60_000
 WATCH_MS_MAX: Final = 3_600_000
 
@@ -78,15 +83,15 @@ def decide(state: RunState, command: Command) -> list[Fact]:
         case Cancel(by=by, reason=reason):
             return [] if state.cancel else [RunCancelRequested(by=by, reason=reason)]
         case AgentEnded():
-            return agent_ended(state, state.request, command)
+            return agent_ended(state, command)
         case AgentAsked():
             return asked(state, command)
         case RaiseBudget():
             return raised(state, command)
         case CallEnded():
             return call_ended(state, command)
-        case TimerFired(timer=timer):
-            return _timer_fired(state, timer, command)
+        case TimerFired():
+            return _timer_fired(state, state.request, command)
         case TurnRaised(message=message, error=error):
             return [RunTurnFailed(message=message, error=error)]
         case _:
@@ -97,11 +102,12 @@ def _advance(state: RunState, request: RunRequested, command: Command) -> list[F
     if state.end is not None:
         return []
     if state.cancel is not None:
-        return [] if state.open_steps() else [RunCanceled(by=state.cancel.by, reason=state.cancel.reason)]
+        return [] if state.open_steps() else [_stopped(state.cancel)]
     if max(state.seen.turns_failed.values(), default=0) >= TURNS_FAILED_MAX:
         return [RunFailed(code="dead_letter", reason="its turns kept failing inside the engine")]
     if not state.started:
-        return [RunStarted()]
+        seconds = request.limits.run_seconds
+        return [RunStarted(deadline=state.requested_ms + round(seconds * 1000) if seconds else 0)]
     if state.watch is None:
         return [_watch(state, WATCH_MS, command)]
     if state.paused is not None:
@@ -110,17 +116,26 @@ def _advance(state: RunState, request: RunRequested, command: Command) -> list[F
         if state.open_steps():
             return []
         return [RunFailed(code=failed.code, reason=failed.fault, step=failed.spec.id)]
-    started = dispatch(state, [_start(state, step) for step in _ready(state)], command.now_ms)
+    if given_up := run_retry.given_up(state):
+        return given_up
+    ready = [_start(state, request, step, now_ms=command.now_ms) for step in _ready(state, command.now_ms)]
+    started = dispatch(state, ready, command.now_ms)
     if started or state.plan is None:
         return started
-    if all(step.status == "done" for step in state.steps.values()):
-        return [RunSucceeded(summary=_summary(state))]
-    return []
+    return [_finish(state)] if all(step.status in OVER for step in state.steps.values()) else []
 
 
-def _summary(state: RunState) -> str:
-    last = list(state.steps.values())[-1]
-    return last.summary or f"{len(state.steps)} steps done"
+def _finish(state: RunState) -> RunSucceeded | RunFailed:
+    done = [step for step in state.steps.values() if step.status == "done"]
+    without = tuple(key for key, step in state.steps.items() if step.status == "given_up")
+    if not done:
+        return RunFailed(code="nothing_done", reason=f"every step was given up: {', '.join(without)}")
+    summary = done[-1].summary or f"{len(done)} steps done"
+    return RunSucceeded(summary=summary, degraded=bool(without), given_up=without)
+
+
+def _stopped(cancel: RunCancelRequested) -> RunCanceled | RunTimedOut:
+    return RunTimedOut(reason=cancel.reason) if cancel.timed_out else RunCanceled(by=cancel.by, reason=cancel.reason)
 
 
 def _watch(state: RunState, interval_ms: int, command: Command) -> TimerSet:
@@ -128,34 +143,48 @@ def _watch(state: RunState, interval_ms: int, command: Command) -> TimerSet:
     return TimerSet(timer=derive("tmr", command.now_ms, str(state.address), at), at=at, purpose="watch")
 
 
-def _ready(state: RunState) -> list[Step]:
-    def done(key: str) -> bool:
-        return state.steps[key].status == "done"
+def _ready(state: RunState, now_ms: int) -> list[Step]:
+    def over(key: str) -> bool:
+        return state.steps[key].status in OVER
 
     return [
-        step for step in state.steps.values() if step.status == "pending" and all(done(key) for key in step.spec.needs)
+        step
+        for step in state.steps.values()
+        if step.status == "pending" and step.retry_at <= now_ms and all(over(key) for key in step.spec.needs)
     ]
 
 
-def _start(state: RunState, step: Step) -> StepStarted:
+def _start(state: RunState, request: RunRequested, step: Step, *, now_ms: int) -> StepStarted:
     attempt = step.attempt + 1
+    seconds = run_retry.timeout_seconds(request, step)
     return StepStarted(
         step=step.id,
         key=step.spec.id,
-        role=step.spec.role,
+        role=step.role,
         attempt=attempt,
         actor=step.id if attempt == 1 else f"{step.id}-{attempt}",
         title=step.spec.title,
         findings=() if step.spec.gate else step.findings,
         conflicts=step.conflicts,
+        attempts_max=step.attempt + run_retry.attempts_max(request, step) - step.failures,
+        fallback=step.on_fallback,
+        deadline=now_ms + round(seconds * 1000) if seconds else 0,
     )
 
 
-def _timer_fired(state: RunState, timer: str, command: Command) -> list[Fact]:
+def _timer_fired(state: RunState, request: RunRequested, command: TimerFired) -> list[Fact]:
+    timer = command.timer
     if timer == CANCEL_TIMER and state.cancel is not None:
-        return [RunCanceled(by=state.cancel.by, reason=state.cancel.reason)]
+        return [_stopped(state.cancel)]
     if timer == WALL:
         return wall_over(state, command)
+    if timer == run_retry.DEADLINE:
+        return run_retry.deadline_passed(state, command)
+    if (step := run_retry.retried(state, command)) is not None:
+        # The timer itself says that it is time; this worker's clock may be behind the one that set it.
+        return _advance(state, request, replace(command, now_ms=max(command.now_ms, step.retry_at)))
+    if "-" in timer:
+        return run_retry.timer_fired(state, command)
     if state.watch is None or timer != state.watch.timer:
         return []
     interval = WATCH_MS if state.moved else min(state.watch_interval_ms * 2, WATCH_MS_MAX)
@@ -185,6 +214,7 @@ def pending(state: RunState) -> list[Request]:
     elif (failed := state.failed_step()) is not None:
         found += _stops(state, by=f"step {failed.spec.id} failed", asked=state.seen.last)
     else:
+        found += run_retry.timers(state)
         found += held(state, [(state.address.at(step.actor), step.started) for step in state.open_steps()])
     return found
 
@@ -203,7 +233,7 @@ def route(state: RunState, fact: Fact) -> str:
     match fact:
         case RunRequested() | StepReopened() | RunCancelRequested() | RunPaused() | RunResumed() | BudgetRaised():
             return "run"
-        case RunSucceeded() | RunFailed() | RunCanceled():
+        case RunSucceeded() | RunFailed() | RunCanceled() | RunTimedOut():
             return "run" if open_actors(state) else "-"
         case _:
             return "-"

@@ -3,6 +3,7 @@
 from actors.decider import (
     Command,
 )
+from actors.run_retry import answered, attempts_max, failed, timed_out
 from actors.run_state import PLANNER, RunState, Step
 from events.agent import AgentCanceled, AgentFailed, AgentSucceeded
 from events.fact import Fact, Usage, Verdict
@@ -14,7 +15,6 @@ from events.run import (
     GateReopened,
     GateWaived,
     PlanAccepted,
-    RunRequested,
     StepCanceled,
     StepConflicted,
     StepFailed,
@@ -41,57 +41,61 @@ class CallEnded(Command, frozen=True, kw_only=True):
     end: Fact
 
 
-def agent_ended(state: RunState, request: RunRequested, command: AgentEnded) -> list[Fact]:
+def agent_ended(state: RunState, command: AgentEnded) -> list[Fact]:
     step = state.step_of(command.actor)
     if step is None or step.status != "open":
         return []
-    stopping = state.cancel is not None or state.failed_step() is not None
+    stopping = state.stopping()
+    if step.timed_out and not stopping:
+        return [timed_out(state, step, command, seq=command.seq, usage=command.end.usage)]
     match command.end:
         case AgentSucceeded() as end if step.spec.id == PLANNER and state.plan is None:
-            return [_planned(step, request, command.seq, end)]
+            return [_planned(state, step, command, end)]
         case AgentSucceeded(verdict=Verdict() as verdict) as end if step.spec.gate is not None:
             return [_judged(state, step, command, end.usage, verdict=verdict)]
         case AgentSucceeded() as end:
-            return [_merged(state, step, command.seq, end)]
+            return [_merged(state, step, command, end)]
         case AgentCanceled() as end if stopping:
             return [
                 StepCanceled(step=step.id, key=step.spec.id, attempt=step.attempt, seq=command.seq, usage=end.usage)
             ]
         case AgentCanceled(usage=usage, reason=reason):
             why = reason or "its agent was canceled"
-            return [_failed(step, request, command.seq, AgentFailed(code="canceled", reason=why, usage=usage))]
+            return [_failed(state, step, command, AgentFailed(code="canceled", reason=why, usage=usage))]
         case AgentFailed() as end:
-            return [_failed(step, request, command.seq, end)]
+            return [_failed(state, step, command, end)]
 
 
-def _failed(step: Step, request: RunRequested, seq: int, end: AgentFailed) -> StepFailed:
-    return StepFailed(
-        step=step.id,
-        key=step.spec.id,
-        attempt=step.attempt,
-        seq=seq,
+def _failed(state: RunState, step: Step, command: AgentEnded, end: AgentFailed) -> StepFailed:
+    return failed(
+        state,
+        step,
+        command,
+        seq=command.seq,
         code=end.code,
         reason=end.reason,
-        final=end.final or step.failures + 1 >= request.limits.attempts_max,
+        final=end.final,
         usage=end.usage,
     )
 
 
-def _planned(step: Step, request: RunRequested, seq: int, end: AgentSucceeded) -> Fact:
-    plan = end.plan
-    found = ["the planner handed in no plan"] if plan is None else faults(plan, request.roles)
+def _planned(state: RunState, step: Step, command: AgentEnded, end: AgentSucceeded) -> Fact:
+    plan, roles = end.plan, state.request.roles if state.request else {}
+    found = ["the planner handed in no plan"] if plan is None else faults(plan, roles)
     if plan is None or found:
-        return _failed(step, request, seq, AgentFailed(code="invalid_plan", reason="\n".join(found), usage=end.usage))
-    return PlanAccepted(plan=plan, step=step.id, attempt=step.attempt, seq=seq, usage=end.usage)
+        fault = AgentFailed(code="invalid_plan", reason="\n".join(found), usage=end.usage)
+        return _failed(state, step, command, fault)
+    return PlanAccepted(plan=plan, step=step.id, attempt=step.attempt, seq=command.seq, usage=end.usage)
 
 
-def _merged(state: RunState, step: Step, seq: int, end: AgentSucceeded) -> Fact:
-    request = state.request
+def _merged(state: RunState, step: Step, command: AgentEnded, end: AgentSucceeded) -> Fact:
+    request, seq = state.request, command.seq
     result = merge(state.head, end.changes)
     if isinstance(result, Conflict):
-        if request is not None and step.conflicted + 1 >= request.limits.attempts_max:
+        if request is not None and step.conflicted + 1 >= attempts_max(request, step):
             reason = f"its changes met others' {step.conflicted + 1} times: {', '.join(result.paths)}"
-            return _failed(step, request, seq, AgentFailed(code="conflict", reason=reason, final=True, usage=end.usage))
+            fault = AgentFailed(code="conflict", reason=reason, final=True, usage=end.usage)
+            return _failed(state, step, command, fault)
         return StepConflicted(
             step=step.id,
             key=step.spec.id,
@@ -153,6 +157,8 @@ def call_ended(state: RunState, command: CallEnded) -> list[Fact]:
     step = next((step for step in state.steps.values() if step.ask == command.call), None)
     if step is None or step.status != "asking":
         return []
+    if step.gave_out:
+        return answered(state, step, command.end)
     match command.end:
         case ToolCompleted(data={"decision": "approve", "by": str(by), "comment": str(comment)}):
             return [GateWaived(step=step.id, key=step.spec.id, by=by, comment=comment)]
@@ -172,5 +178,6 @@ def call_ended(state: RunState, command: CallEnded) -> list[Fact]:
             code="gate_failed",
             reason=reason,
             final=True,
+            next="fail",
         )
     ]

@@ -1,6 +1,7 @@
 """What a run knows: its plan, how each step stands, the head of its files. A pure fold of the run's own facts."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Final, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -21,33 +22,51 @@ from events.run import (
     PlanAccepted,
     RunCanceled,
     RunCancelRequested,
+    RunEnd,
     RunFailed,
     RunPaused,
     RunRequested,
     RunResumed,
     RunStarted,
     RunSucceeded,
+    RunTimedOut,
     RunTurnFailed,
     StepCanceled,
     StepConflicted,
     StepFailed,
+    StepGivenUp,
     StepReopened,
     StepStarted,
     StepSucceeded,
+    StepTimedOut,
     TimerSet,
 )
 from events.subjects import Address
 
 PLANNER = "planner"
-End = RunSucceeded | RunFailed | RunCanceled
+End = RunEnd
+StepStatus = Literal["pending", "open", "done", "failed", "asking", "giving_up", "given_up", "canceled"]
+AFTER_FAILURE: Final[Mapping[str, StepStatus]] = {
+    "retry": "pending",
+    "fallback": "pending",
+    "ask": "asking",
+    "degrade": "giving_up",
+    "fail": "failed",
+    "stop": "canceled",
+}
 
 
 class Step(msgspec.Struct, frozen=True):
-    """How one step of the plan stands. `failures`, `conflicts` and `rounds` are counted against their limits."""
+    """How one step of the plan stands. `failures`, `conflicts` and `rounds` are counted against their limits.
+
+    `failures` are those of the role it has now. A human who is asked by the call `ask` answers for a failed gate, or, with
+    `gave_out`, for the step itself. `retry_at`, `deadline` and `timed_out_ms` are ms since the epoch, 0 for none; `failed_seq`,
+    `deadline_seq` and `timed_out` are sequences.
+    """
 
     id: str
     spec: PlanStep
-    status: Literal["pending", "open", "done", "failed", "asking", "canceled"] = "pending"
+    status: StepStatus = "pending"
     attempt: int = 0
     actor: str = ""
     started: int = 0
@@ -62,6 +81,18 @@ class Step(msgspec.Struct, frozen=True):
     fault: str = ""
     code: str = ""
     failed_seq: int = 0
+    gave_out: bool = False
+    on_fallback: bool = False
+    retry_at: int = 0
+    deadline: int = 0
+    deadline_seq: int = 0
+    timed_out: int = 0
+    timed_out_ms: int = 0
+
+    @property
+    def role(self) -> str:
+        """The role that works on it now."""
+        return self.spec.fallback if self.on_fallback else self.spec.role
 
 
 class RunState(msgspec.Struct, frozen=True):
@@ -72,6 +103,8 @@ class RunState(msgspec.Struct, frozen=True):
     request: RunRequested | None = None
     requested_ms: int = 0
     started: bool = False
+    deadline: int = 0
+    deadline_seq: int = 0
     plan: Plan | None = None
     before: dict[str, frozenset[str]] = {}
     steps: dict[str, Step] = {}
@@ -87,6 +120,7 @@ class RunState(msgspec.Struct, frozen=True):
     cancel_seq: int = 0
     cancel_ms: int = 0
     paused: RunPaused | None = None
+    paused_ms: int = 0
     held_seq: int = 0
     held_at: int = 0
     held_by: str = ""
@@ -99,7 +133,12 @@ class RunState(msgspec.Struct, frozen=True):
 
     def failed_step(self) -> Step | None:
         """The first step that failed for good, if any."""
-        return next((step for step in self.steps.values() if step.status == "failed"), None)
+        failed = [step for step in self.steps.values() if step.status == "failed"]
+        return min(failed, key=lambda step: step.failed_seq, default=None)
+
+    def stopping(self) -> bool:
+        """Whether nothing new may start, because the run was canceled or a step failed for good."""
+        return self.cancel is not None or self.failed_step() is not None
 
     def step_of(self, actor: str) -> Step | None:
         """The step whose attempt stands at `actor`."""
@@ -127,8 +166,8 @@ def evolve(state: RunState, record: Record) -> RunState:
             state = replace(state, purse=purse.opened(fact, record))
             state = _lay_out(state, fact.plan or Plan(steps=(planner_step(),)))
             return _carry(state, fact.carried) if fact.carried else state
-        case RunStarted():
-            return replace(state, started=True)
+        case RunStarted(deadline=deadline):
+            return replace(state, started=True, deadline=deadline, deadline_seq=record.seq)
         case PlanAccepted(plan=plan, usage=usage):
             state = replace(state, plan=plan, usage=state.usage + usage)
             return _lay_out(state, plan)
@@ -138,8 +177,8 @@ def evolve(state: RunState, record: Record) -> RunState:
         case RunCancelRequested() as fact:
             return replace(state, cancel=fact, cancel_seq=record.seq, cancel_ms=record.time_ms)
         case RunPaused() | RunResumed() as fact:
-            return _take_hold(state, fact, record.seq)
-        case RunSucceeded() | RunFailed() | RunCanceled() as fact:
+            return _take_hold(_move_deadlines(state, fact, record), fact, record.seq)
+        case RunSucceeded() | RunFailed() | RunCanceled() | RunTimedOut() as fact:
             return replace(state, end=fact)
         case RunTurnFailed(message=message):
             return replace(state, seen=state.seen.failed(message))
@@ -156,6 +195,22 @@ def _take_hold(state: RunState, fact: RunPaused | RunResumed, seq: int) -> RunSt
         held_by=fact.by,
         held_reason=fact.reason,
     )
+
+
+def _move_deadlines(state: RunState, fact: RunPaused | RunResumed, record: Record) -> RunState:
+    """Take the time of a pause out of every deadline: it was nobody's."""
+    if isinstance(fact, RunPaused):
+        return replace(state, paused_ms=record.time_ms) if state.paused is None else state
+    if state.paused is None:
+        return state
+    later = max(record.time_ms - state.paused_ms, 0)
+    steps = {
+        key: replace(step, deadline=step.deadline + later, deadline_seq=record.seq)
+        for key, step in state.steps.items()
+        if step.deadline
+    }
+    deadline = (state.deadline + later, record.seq) if state.deadline else (0, 0)
+    return replace(state, steps=state.steps | steps, deadline=deadline[0], deadline_seq=deadline[1])
 
 
 def _lay_out(state: RunState, plan: Plan) -> RunState:
@@ -178,7 +233,15 @@ def _take_step(state: RunState, record: Record) -> RunState:
     match record.fact:
         case StepStarted() as fact:
             step = replace(
-                state.steps[fact.key], status="open", attempt=fact.attempt, actor=fact.actor, started=record.seq
+                state.steps[fact.key],
+                status="open",
+                attempt=fact.attempt,
+                actor=fact.actor,
+                started=record.seq,
+                deadline=fact.deadline,
+                deadline_seq=record.seq,
+                retry_at=0,
+                timed_out=0,
             )
             return _put(state, step)
         case StepSucceeded() as fact:
@@ -190,25 +253,52 @@ def _take_step(state: RunState, record: Record) -> RunState:
             step = replace(step, status="pending", conflicts=fact.paths, conflicted=step.conflicted + 1)
             return _put(_count(state, fact.usage), step)
         case StepFailed() as fact:
-            step = state.steps[fact.key]
-            finding = Finding(step=fact.key, message=f"{fact.code}: {fact.reason}", severity="high")
-            step = replace(
-                step,
-                status="failed" if fact.final else "pending",
-                failures=step.failures + 1,
-                findings=(finding,),
-                fault=fact.reason,
-                code=fact.code,
-                failed_seq=record.seq,
-            )
-            return _put(_count(state, fact.usage), step)
-        case StepReopened() as fact:
-            step = replace(state.steps[fact.key], status="pending", failures=0, conflicted=0, failed_seq=0)
+            return _put(_count(state, fact.usage), _fail(state.steps[fact.key], fact, record.seq))
+        case StepTimedOut() as fact:
+            step = replace(state.steps[fact.key], timed_out=record.seq, timed_out_ms=record.time_ms)
             return _put(state, step)
+        case StepGivenUp() as fact:
+            return _put(state, replace(state.steps[fact.key], status="given_up", ask="", gave_out=False))
+        case StepReopened() as fact:
+            return _put(state, _reopen(state.steps[fact.key], fact))
         case StepCanceled() as fact:
             return _put(_count(state, fact.usage), replace(state.steps[fact.key], status="canceled"))
         case _:
             return _take_gate(state, record)
+
+
+def _fail(step: Step, fact: StepFailed, seq: int) -> Step:
+    next_ = fact.next or ("fail" if fact.final else "retry")
+    finding = Finding(step=fact.key, message=f"{fact.code}: {fact.reason}", severity="high")
+    return replace(
+        step,
+        status=AFTER_FAILURE[next_],
+        failures=0 if next_ == "fallback" else step.failures + 1,
+        on_fallback=step.on_fallback or next_ == "fallback",
+        findings=(finding,),
+        fault=fact.reason,
+        code=fact.code,
+        failed_seq=seq,
+        retry_at=fact.retry_at,
+        ask=fact.ask,
+        asked=seq if fact.ask else step.asked,
+        gave_out=next_ == "ask",
+    )
+
+
+def _reopen(step: Step, fact: StepReopened) -> Step:
+    said = Finding(step=fact.key, message=f"{fact.by}: {fact.comment}", severity="high")
+    return replace(
+        step,
+        status="pending",
+        ask="",
+        gave_out=False,
+        failures=0,
+        conflicted=0,
+        failed_seq=0,
+        on_fallback=False,
+        findings=(*step.findings, said) if fact.comment else step.findings,
+    )
 
 
 def _take_gate(state: RunState, record: Record) -> RunState:

@@ -1,5 +1,7 @@
 """Whom a run wants: the first facts of its agents and of the questions it puts to humans. Pure."""
 
+from typing import Any
+
 import msgspec
 
 from actors.brief import planner_brief, step_brief
@@ -18,7 +20,7 @@ from events.tool import ToolRequested
 
 
 def create(state: RunState, want: Want) -> Create:
-    """Return the request of an agent, of a question about a gate, or the dead letter of a step, that is wanted."""
+    """Return the request of an agent or of a question about a gate or a step, or the dead letter of a step, that is wanted."""
     if want.address.run == "-":
         return create_letter(state, want)
     request = state.request
@@ -31,13 +33,13 @@ def create(state: RunState, want: Want) -> Create:
 
 
 def _create_agent(state: RunState, request: RunRequested, step: Step) -> Create:
-    role = request.roles[step.spec.role]
+    role = request.roles[step.role]
     planner = step.spec.id == PLANNER and state.plan is None
     gate = step.spec.gate is not None
     fact = AgentRequested(
         step=step.id,
         key=step.spec.id,
-        role=step.spec.role,
+        role=step.role,
         attempt=step.attempt,
         brief=_planner_brief(state, request, step) if planner else _brief(state, request, step),
         definition=role.definition,
@@ -55,7 +57,7 @@ def _create_agent(state: RunState, request: RunRequested, step: Step) -> Create:
         grant=state.purse.holds.get(step.actor) if state.purse else None,
         rate=request.rates.get(step.spec.role, Rate()),
     )
-    return Create(asked=step.started, address=state.address.at(step.actor), fact=fact, to=f"start-{step.spec.role}")
+    return Create(asked=step.started, address=state.address.at(step.actor), fact=fact, to=f"start-{step.role}")
 
 
 def _planner_brief(state: RunState, request: RunRequested, step: Step) -> str:
@@ -66,7 +68,9 @@ def _planner_brief(state: RunState, request: RunRequested, step: Step) -> str:
 
 def _brief(state: RunState, request: RunRequested, step: Step) -> str:
     before = state.before.get(step.spec.id, frozenset())
-    summaries = {key: other.summary for key, other in state.steps.items() if key in before and other.summary}
+    earlier = {key: other for key, other in state.steps.items() if key in before}
+    without = {key: other.fault for key, other in earlier.items() if other.status == "given_up"}
+    summaries = {key: other.summary for key, other in earlier.items() if other.summary and key not in without}
     return step_brief(
         goal=request.goal,
         step=step.spec,
@@ -75,26 +79,44 @@ def _brief(state: RunState, request: RunRequested, step: Step) -> str:
         paths=sorted(state.head),
         findings=() if step.spec.gate else step.findings,
         conflicts=step.conflicts,
+        without=without,
     )
 
 
 def _create_question(state: RunState, step: Step) -> Create:
+    shown = _shown_step(step) if step.gave_out else _shown_gate(step)
+    kind = "step" if step.gave_out else "gate"
+    fact = ToolRequested(
+        tool=kind,
+        arguments=msgspec.Raw(msgspec.json.encode(shown)),
+        effect="read",
+        owner="run",
+        key=step.spec.id,
+        role=step.role,
+        kind=kind,
+        risk="high",
+    )
+    return Create(asked=step.asked, address=state.address.at("-", step.ask), fact=fact, to=f"tool-{fact.pool}")
+
+
+def _shown_gate(step: Step) -> dict[str, Any]:
     gate = step.spec.gate
-    shown = {
+    return {
         "gate": step.spec.id,
         "summary": step.summary,
         "rounds": step.rounds,
         "findings": [f"{finding.step}: {finding.message}" for finding in step.findings],
         "rework": list(gate.rework) if gate else [],
     }
-    fact = ToolRequested(
-        tool="gate",
-        arguments=msgspec.Raw(msgspec.json.encode(shown)),
-        effect="read",
-        owner="run",
-        key=step.spec.id,
-        role=step.spec.role,
-        kind="gate",
-        risk="high",
-    )
-    return Create(asked=step.asked, address=state.address.at("-", step.ask), fact=fact, to=f"tool-{fact.pool}")
+
+
+def _shown_step(step: Step) -> dict[str, Any]:
+    return {
+        "step": step.spec.id,
+        "attempts": step.attempt,
+        "code": step.code,
+        "reason": step.fault,
+        "approve": "go on without it",
+        "respond": "try again with your words",
+        "reject": "let the run fail",
+    }

@@ -28,6 +28,7 @@ ALLOWED: Final[Mapping[Kind, tuple[Decision, ...]]] = {
     "tool_call": ("approve", "edit", "reject"),
     "question": ("respond", "reject"),
     "gate": ("approve", "respond", "reject"),
+    "step": ("approve", "respond", "reject"),
     "outcome": ("respond", "reject"),
 }
 
@@ -63,12 +64,12 @@ def digest(address: Address, tool: str, arguments: bytes, *, kind: Kind = "tool_
 
 def needs_human(request: ToolRequested) -> bool:
     """Tell whether the call may not go on without a human's word."""
-    return request.approval or request.kind in ("question", "gate")
+    return request.approval or request.kind in ("question", "gate", "step")
 
 
 def ask(state: ToolState, request: ToolRequested, now_ms: int, *, kind: Kind | None = None) -> ApprovalRequested:
     """Return the question to put to a human: about the call itself, or (kind `outcome`) what became of it."""
-    what: Kind = kind or (request.kind if request.kind in ("question", "gate") else "tool_call")
+    what: Kind = kind or ("tool_call" if request.kind == "check" else request.kind)
     outcome = what == "outcome"
     arguments = msgspec.Raw(state.arguments)
     return ApprovalRequested(
@@ -87,7 +88,7 @@ def ask(state: ToolState, request: ToolRequested, now_ms: int, *, kind: Kind | N
 
 def ended_by_decision(request: ToolRequested, decision: ApprovalDecided) -> Fact | None:
     """Return the end that a decision on the call itself brings; None: it is to be performed."""
-    if request.kind == "gate":
+    if request.kind in ("gate", "step"):
         data = {"decision": decision.decision, "by": decision.by, "comment": decision.comment}
         return ToolCompleted(epoch=0, text=decision.comment, data=data)
     if decision.decision == "reject":

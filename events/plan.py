@@ -3,12 +3,15 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from re import compile as pattern
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 STEPS_MAX: Final = 200
 ROUNDS_MAX: Final = 10
+ATTEMPTS_MAX: Final = 100
+BACKOFF_SECONDS_MAX: Final = 24 * 3600
+TIMEOUT_SECONDS_MAX: Final = 366 * 24 * 3600
 _KEY: Final = pattern(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _ATTEMPT_SUFFIX: Final = pattern(r".*-[0-9]+")
 
@@ -20,11 +23,24 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     rounds: int = 2
 
 
+class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How often a role tries a step (0: as often as the run's limits say), and how long it is left alone in between.
+
+    The wait doubles from `backoff_seconds` to `backoff_seconds_max`; it is for failures that time may heal.
+    """
+
+    attempts_max: int = 0
+    backoff_seconds: float = 1.0
+    backoff_seconds_max: float = 60.0
+
+
 class PlanStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One unit of the plan, done by one role.
 
     `id` is the step's key in its plan, `expects` the artifacts (paths) it must leave, `writes` what it may write (empty: anything),
     `validate` the commands that the engine runs: after the work of a plain step, before a gate's reviewer begins.
+    An attempt may take `timeout_seconds` in all, waits included (0: no limit; none given: the run's). When the role's attempts
+    are used up, role `fallback` has as many; when those are too, `on_failure` says what becomes of the run.
     """
 
     id: str
@@ -36,6 +52,10 @@ class PlanStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     writes: tuple[str, ...] = ()
     validate: tuple[tuple[str, ...], ...] = ()
     gate: Gate | None = None
+    retry: Retry | None = None
+    timeout_seconds: float | None = None
+    fallback: str = ""
+    on_failure: Literal["fail", "ask", "degrade"] = "fail"
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -55,6 +75,7 @@ def faults(plan: Plan, roles: Iterable[str]) -> list[str]:
         *_role_faults(plan, frozenset(roles)),
         *_reference_faults(plan),
         *_path_faults(plan),
+        *_retry_faults(plan),
     ]
     return found or _cycle_faults(plan) or [*_gate_faults(plan), *_overlap_faults(plan)]
 
@@ -73,10 +94,21 @@ def _key_faults(plan: Plan) -> list[str]:
 
 def _role_faults(plan: Plan, roles: frozenset[str]) -> list[str]:
     known = ", ".join(sorted(roles)) or "none (role files stand in roles/ beside the blueprint)"
-    return [
-        f"steps[{index}].role: unknown role {step.role[:60]!r}; known roles: {known}"
+    named = [
+        (index, field, role)
         for index, step in enumerate(plan.steps)
-        if step.role not in roles
+        for field, role in (("role", step.role), ("fallback", step.fallback))
+        if field == "role" or role
+    ]
+    found = [
+        f"steps[{index}].{field}: unknown role {role[:60]!r}; known roles: {known}"
+        for index, field, role in named
+        if role not in roles
+    ]
+    return found + [
+        f"steps[{index}].fallback: {step.fallback!r} is the step's own role; name another one, or leave it out"
+        for index, step in enumerate(plan.steps)
+        if step.fallback and step.fallback == step.role
     ]
 
 
@@ -103,6 +135,29 @@ def _path_faults(plan: Plan) -> list[str]:
         for place, path in enumerate(paths)
         if not path or path.startswith("/") or ".." in path.split("/")
     ]
+
+
+def _retry_faults(plan: Plan) -> list[str]:
+    found: list[str] = []
+    for index, step in enumerate(plan.steps):
+        retry = step.retry or Retry()
+        bounded = [
+            ("retry.attempts_max", retry.attempts_max, ATTEMPTS_MAX, "; 0 is the run's own"),
+            ("retry.backoff_seconds", retry.backoff_seconds, BACKOFF_SECONDS_MAX, ""),
+            ("retry.backoff_seconds_max", retry.backoff_seconds_max, BACKOFF_SECONDS_MAX, ""),
+            ("timeout_seconds", step.timeout_seconds or 0, TIMEOUT_SECONDS_MAX, "; 0 is no limit"),
+        ]
+        found += [
+            f"steps[{index}].{field}: {value:g} must be 0 to {most}{hint}"
+            for field, value, most, hint in bounded
+            if not 0 <= value <= most
+        ]
+        if retry.backoff_seconds > retry.backoff_seconds_max:
+            found.append(
+                f"steps[{index}].retry.backoff_seconds: {retry.backoff_seconds:g} is more than its backoff_seconds_max, "
+                f"{retry.backoff_seconds_max:g}"
+            )
+    return found
 
 
 def _cycle_faults(plan: Plan) -> list[str]:

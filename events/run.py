@@ -1,5 +1,7 @@
 """Facts of a run: the goal, the plan, the steps' dispatch and results, gates, and the end."""
 
+from typing import Literal
+
 import msgspec
 
 from events.budget import Budget, Grant, Rate
@@ -39,6 +41,7 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `takeovers_max` is how often a call may be taken over from a lost worker. A model call is tried `model_attempts_max` times, first
     again after `model_backoff_ms`, then doubling to a minute; it may take `model_seconds_max`, and be silent for `model_idle_seconds`.
+    `step_seconds` an attempt at a step and `run_seconds` the whole run may take, waits included; 0 is no limit.
     """
 
     attempts_max: int = 3
@@ -51,6 +54,8 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     model_backoff_ms: int = 500
     model_seconds_max: int = 600
     model_idle_seconds: int = 120
+    step_seconds: float = 0.0
+    run_seconds: float = 0.0
 
 
 class CarriedStep(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -75,7 +80,10 @@ class Carried(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RunRequested(Fact, frozen=True, kw_only=True, tag="run.requested.v1"):
-    """A goal was accepted. Without a plan a planner makes one. `rates` say what each role's calls take, under a budget."""
+    """A goal was accepted. Without a plan a planner makes one. `rates` say what each role's calls take, under a budget.
+
+    With `degrade`, steps that say so may be given up and the run goes on without them.
+    """
 
     goal: str
     roles: dict[str, Role]
@@ -90,10 +98,13 @@ class RunRequested(Fact, frozen=True, kw_only=True, tag="run.requested.v1"):
     carried: Carried | None = None
     budget: Budget | None = None
     rates: dict[str, Rate] = {}
+    degrade: bool = False
 
 
 class RunStarted(Fact, frozen=True, kw_only=True, tag="run.started.v1"):
-    """A worker took the run up."""
+    """A worker took the run up; at `deadline` (ms since the epoch, 0: never) it is stopped."""
+
+    deadline: int = 0
 
 
 class PlanAccepted(Fact, frozen=True, kw_only=True, tag="plan.accepted.v1"):
@@ -107,7 +118,11 @@ class PlanAccepted(Fact, frozen=True, kw_only=True, tag="plan.accepted.v1"):
 
 
 class StepStarted(Fact, frozen=True, kw_only=True, tag="step.started.v1"):
-    """An attempt at a step was handed to its role; `actor` is the attempt's place in subjects."""
+    """An attempt at a step was handed to its role; `actor` is the attempt's place in subjects.
+
+    `attempts_max` is the number of the last attempt this role will have if all fail; `fallback` tells that it is the step's second
+    role; at `deadline` (ms since the epoch, 0: never) the attempt is stopped.
+    """
 
     step: str
     key: str
@@ -118,6 +133,9 @@ class StepStarted(Fact, frozen=True, kw_only=True, tag="step.started.v1"):
     findings: tuple[Finding, ...] = ()
     conflicts: tuple[str, ...] = ()
     grant: Grant | None = None
+    attempts_max: int = 0
+    fallback: bool = False
+    deadline: int = 0
 
 
 class StepSucceeded(Fact, frozen=True, kw_only=True, tag="step.succeeded.v1"):
@@ -145,7 +163,10 @@ class StepConflicted(Fact, frozen=True, kw_only=True, tag="step.conflicted.v1"):
 
 
 class StepFailed(Fact, frozen=True, kw_only=True, tag="step.failed.v1"):
-    """An attempt failed; with `final` there is no further one."""
+    """An attempt failed. `next` is what follows: another one (at `retry_at`, ms since the epoch, 0: at once), the fallback role's
+    first, a human is asked by the call `ask`, the step is given up, (`final`) the run fails, or nothing, as the run stops anyway.
+    Empty in old logs: retry, or fail.
+    """
 
     step: str
     key: str
@@ -155,15 +176,39 @@ class StepFailed(Fact, frozen=True, kw_only=True, tag="step.failed.v1"):
     reason: str
     final: bool = False
     usage: Usage = Usage()
+    next: Literal["", "retry", "fallback", "ask", "degrade", "fail", "stop"] = ""
+    retry_at: int = 0
+    ask: str = ""
+
+
+class StepTimedOut(Fact, frozen=True, kw_only=True, tag="step.timed_out.v1"):
+    """An attempt took longer than its `seconds`: its agent is told to stop, and what it still brings does not count."""
+
+    step: str
+    key: str
+    attempt: int
+    seconds: float
+
+
+class StepGivenUp(Fact, frozen=True, kw_only=True, tag="step.given_up.v1"):
+    """The run goes on without the step, by its plan or because a human (`by`) said so; `code` and `reason` are its last failure's."""
+
+    step: str
+    key: str
+    attempt: int
+    code: str
+    reason: str
+    by: str = ""
 
 
 class StepReopened(Fact, frozen=True, kw_only=True, tag="step.reopened.v1"):
-    """A step that had failed for good is worked on once more, by the replay of its dead letter."""
+    """A step that had failed is worked on once more, its attempts anew: by the replay of its dead letter, or by a human's words."""
 
     step: str
     key: str
     by: str
     letter: str = ""
+    comment: str = ""
 
 
 class StepCanceled(Fact, frozen=True, kw_only=True, tag="step.canceled.v1"):
@@ -230,10 +275,11 @@ class TimerSet(Fact, frozen=True, kw_only=True, tag="timer.set.v1"):
 
 
 class RunCancelRequested(Fact, frozen=True, kw_only=True, tag="run.cancel_requested.v1"):
-    """Nothing new starts; what runs is told to stop."""
+    """Nothing new starts; what runs is told to stop. `timed_out` tells that the run's time was over."""
 
     by: str
     reason: str = ""
+    timed_out: bool = False
 
 
 class RunPaused(Fact, frozen=True, kw_only=True, tag="run.paused.v1"):
@@ -259,10 +305,18 @@ class RunCanceled(Fact, frozen=True, kw_only=True, tag="run.canceled.v1"):
     reason: str = ""
 
 
+class RunTimedOut(Fact, frozen=True, kw_only=True, tag="run.timed_out.v1"):
+    """The run was stopped because its time was over."""
+
+    reason: str
+
+
 class RunSucceeded(Fact, frozen=True, kw_only=True, tag="run.succeeded.v1"):
-    """Every step of the plan is done."""
+    """Every step of the plan is done; if it is `degraded`, all but those of the keys `given_up`."""
 
     summary: str
+    degraded: bool = False
+    given_up: tuple[str, ...] = ()
 
 
 class RunFailed(Fact, frozen=True, kw_only=True, tag="run.failed.v1"):
@@ -288,6 +342,8 @@ RunFact = (
     | StepSucceeded
     | StepConflicted
     | StepFailed
+    | StepTimedOut
+    | StepGivenUp
     | StepReopened
     | StepCanceled
     | GatePassed
@@ -299,7 +355,10 @@ RunFact = (
     | RunPaused
     | RunResumed
     | RunCanceled
+    | RunTimedOut
     | RunSucceeded
     | RunFailed
     | RunTurnFailed
 )
+
+RunEnd = RunSucceeded | RunFailed | RunCanceled | RunTimedOut

@@ -8,7 +8,7 @@ from events.fact import Artifact, Changes, Fact
 
 Decision = Literal["approve", "edit", "respond", "reject"]
 Unknown = Literal["model", "human", "probe"]
-Asked = Literal["tool_call", "question", "gate", "outcome"]
+Asked = Literal["tool_call", "question", "gate", "step", "outcome"]
 OUTCOME_SUFFIX: Final = "-outcome"
 """Ends the id of an approval of kind `outcome`: the second that one call may have."""
 
@@ -28,7 +28,7 @@ class ToolRequested(Fact, frozen=True, kw_only=True, tag="tool.requested.v1"):
     key: str = ""
     role: str = ""
     use: str = ""
-    kind: Literal["tool_call", "question", "gate", "check"] = "tool_call"
+    kind: Literal["tool_call", "question", "gate", "step", "check"] = "tool_call"
     approval: bool = False
     risk: str = ""
     expires_seconds: int = 0

@@ -44,7 +44,7 @@ class RoleFile(msgspec.Struct, frozen=True):
 
 
 class Blueprint(msgspec.Struct, frozen=True):
-    """A way of working: a plan and its roles; the folder it came from."""
+    """A way of working: a plan and its roles; the folder it came from; whether its runs may go on without steps that say so."""
 
     name: str
     description: str
@@ -52,6 +52,7 @@ class Blueprint(msgspec.Struct, frozen=True):
     roles: dict[str, RoleFile]
     folder: str
     budget: Budget | None = None
+    degrade: bool = False
 
 
 class BlueprintDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,6 +63,7 @@ class BlueprintDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     roles: tuple[RoleFile, ...]
     description: str = ""
     budget: Budget | None = None
+    degrade: bool = False
 
 
 class _BlueprintFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +71,7 @@ class _BlueprintFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     steps: tuple[PlanStep, ...]
     description: str = ""
     budget: Budget | None = None
+    degrade: bool = False
 
 
 def names() -> list[str]:
@@ -119,6 +122,7 @@ def define(definition: BlueprintDefinition) -> Blueprint:
         roles=roles,
         folder="",
         budget=definition.budget,
+        degrade=definition.degrade,
     )
 
 
@@ -148,6 +152,7 @@ def _read(path: Path) -> Blueprint:
         roles=roles,
         folder=str(path.parent),
         budget=parsed.budget,
+        degrade=parsed.degrade,
     )
 
 
@@ -220,7 +225,9 @@ async def pin(
     """
     known = tools if tools is not None else registry()
     _check_endings(blueprint)
-    used = {step.role for step in blueprint.plan.steps} if blueprint.plan else set(blueprint.roles)
+    used = set(blueprint.roles)
+    if blueprint.plan:
+        used = {role for step in blueprint.plan.steps for role in (step.role, step.fallback) if role}
     return {
         name: await _pin(role, model=model, blobs=blobs, workspace=workspace, tools=known)
         for name, role in blueprint.roles.items()
@@ -232,11 +239,12 @@ def _check_endings(blueprint: Blueprint) -> None:
     """Raise BlueprintError for a step whose role lacks the tool that ends it: it would work, cost, and never be done."""
     for place, step in enumerate(blueprint.plan.steps if blueprint.plan else ()):
         ending = "submit_verdict" if step.gate else "finish"
-        role = blueprint.roles[step.role]
-        if role.tools and ending not in role.tools:
-            what = "a gate" if step.gate else "a step"
-            fault = f"{what} ends by the tool {ending}, which role {role.name!r} lacks; add it to the role's tools"
-            raise BlueprintError(f"steps[{place}].role", fault)
+        for field, name in (("role", step.role), ("fallback", step.fallback)):
+            role = blueprint.roles.get(name)
+            if role is not None and role.tools and ending not in role.tools:
+                what = "a gate" if step.gate else "a step"
+                fault = f"{what} ends by the tool {ending}, which role {role.name!r} lacks; add it to the role's tools"
+                raise BlueprintError(f"steps[{place}].{field}", fault)
 
 
 async def _pin(role: RoleFile, *, model: str, blobs: Blobs, workspace: str, tools: Mapping[str, Tool]) -> Role:

@@ -6,13 +6,14 @@ import msgspec
 
 from actors.decider import fold
 from actors.run import RUN
+from actors.run_retry import retry_timer, retrying
 from actors.run_state import RunState
 from actors.tool import TOOL
 from actors.tool_state import Asked, ToolState
 from events.envelope import Record
 from events.fact import Wait
 from events.log import Log
-from events.run import RunCanceled, RunFailed, RunStarted, RunSucceeded
+from events.run import RunCanceled, RunFailed, RunStarted, RunSucceeded, RunTimedOut
 from events.subjects import Address, name_scope
 from events.tool import ApprovalDecided, ApprovalExpired, ApprovalRequested
 from gateway.replay import loaded
@@ -61,11 +62,13 @@ def _row(state: RunState, records: Sequence[Record], asked: Sequence[ApprovalRow
         labels=request.labels,
         by=request.by,
         status=_status(state, asked),
-        waiting_on=tuple(_wait(row) for row in asked),
-        code=end.code if isinstance(end, RunFailed) else "canceled" if isinstance(end, RunCanceled) else None,
+        waiting_on=_waits(state, records, asked),
+        code=_code(state),
         reason=_reason(state),
         error_step=end.step or None if isinstance(end, RunFailed) else None,
         summary=end.summary if isinstance(end, RunSucceeded) else None,
+        degraded=isinstance(end, RunSucceeded) and end.degraded,
+        given_up=end.given_up if isinstance(end, RunSucceeded) else (),
         steps_total=len(in_plan),
         steps_done=sum(step.status == "done" for step in in_plan),
         usage=state.usage,
@@ -82,6 +85,8 @@ def _status(state: RunState, asked: Sequence[ApprovalRow]) -> str:
     match state.end:
         case RunSucceeded():
             return "succeeded"
+        case RunTimedOut():
+            return TIMED_OUT
         case RunFailed(code=code):
             return TIMED_OUT if code == TIMED_OUT else "failed"
         case RunCanceled():
@@ -99,19 +104,41 @@ def _status_under_way(state: RunState, asked: Sequence[ApprovalRow]) -> str:
         return "queued"
     if any(step.status == "asking" for step in state.steps.values()):
         return "needs_input"
-    if open_ and waiting.issuperset(open_):
+    if (open_ or retrying(state)) and waiting.issuperset(open_):
         return "waiting"
     return "planning" if state.plan is None else "running"
 
 
+def _code(state: RunState) -> str | None:
+    match state.end:
+        case RunFailed(code=code):
+            return code
+        case RunCanceled():
+            return "canceled"
+        case RunTimedOut():
+            return TIMED_OUT
+        case _:
+            return None
+
+
 def _reason(state: RunState) -> str | None:
     match state.end:
-        case RunFailed(reason=reason):
+        case RunFailed(reason=reason) | RunTimedOut(reason=reason):
             return reason
         case RunCanceled(by=by, reason=reason):
             return reason or f"canceled by {by}"
         case _:
             return None
+
+
+def _waits(state: RunState, records: Sequence[Record], asked: Sequence[ApprovalRow]) -> tuple[Wait, ...]:
+    """Return what a run waits on, in the order in which it came to that."""
+    if state.end is not None:
+        return ()
+    times = {record.seq: record.time_ms for record in records}
+    timers = [(step.failed_seq, Wait("timer", retry_timer(step), times[step.failed_seq])) for step in retrying(state)]
+    found = sorted([*timers, *((row.seq, _wait(row)) for row in asked)], key=lambda each: each[0])
+    return tuple(wait for _, wait in found)
 
 
 def _wait(row: ApprovalRow) -> Wait:

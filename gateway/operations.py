@@ -19,7 +19,7 @@ from events.budget import Budget
 from events.fact import Fact
 from events.ids import InvalidToken, check_token, trace_id
 from events.log import Conflict, LogError
-from events.plan import Plan, faults
+from events.plan import TIMEOUT_SECONDS_MAX, Plan, faults
 from events.run import Limits, Role, RunRequested
 from events.subjects import Address, call_anywhere
 from events.tool import Decision
@@ -32,7 +32,7 @@ from gateway.system import System
 GOAL_BYTES_MAX: Final = 64 * 1024
 LABELS_MAX: Final = 32
 COMMENT_CHARS_MAX: Final = 4_000
-LIMITS_MAX: Final[Mapping[str, int]] = {
+LIMITS_MAX: Final[Mapping[str, float]] = {
     "attempts_max": 100,
     "turns_max": 10_000,
     "validation_rounds_max": 100,
@@ -43,6 +43,8 @@ LIMITS_MAX: Final[Mapping[str, int]] = {
     "model_backoff_ms": 60_000,
     "model_seconds_max": 24 * 3600,
     "model_idle_seconds": 3600,
+    "step_seconds": TIMEOUT_SECONDS_MAX,
+    "run_seconds": TIMEOUT_SECONDS_MAX,
 }
 """How far a request may stretch a run's limits."""
 
@@ -51,7 +53,10 @@ Told = Cancel | Pause
 
 
 class CreateRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A goal, with a blueprint's name, a blueprint or a plan of one's own, or none of these: then a planner makes the plan."""
+    """A goal, with a blueprint's name, a blueprint or a plan of one's own, or none of these: then a planner makes the plan.
+
+    `degrade` lets the run go on without steps whose plan says so; none given: as the blueprint has it.
+    """
 
     goal: str
     blueprint: str = ""
@@ -62,6 +67,7 @@ class CreateRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     approvals: Literal["auto", "risky", "all", ""] = ""
     limits: Limits = Limits()
     budget: Budget | None = None
+    degrade: bool | None = None
 
 
 class RunAccepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,6 +204,7 @@ class Operations:
             by=by,
             budget=budget,
             rates=rates,
+            degrade=source.degrade if request.degrade is None else request.degrade,
         )
 
     def _blueprint(self, request: CreateRun) -> blueprints.Blueprint:
@@ -388,7 +395,7 @@ def _check_reason(reason: str) -> None:
 
 def _check_limits(limits: Limits) -> None:
     for name, most in LIMITS_MAX.items():
-        value, least = getattr(limits, name), 0 if name == "approval_seconds" else 1
+        value, least = getattr(limits, name), 0 if name.endswith("_seconds") else 1
         if not least <= value <= most:
             raise invalid(f"/limits/{name}", f"{value} must be {least} to {most}")
 

@@ -8,7 +8,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 import structlog
@@ -18,10 +18,10 @@ from events.envelope import Record, structured
 from events.fact import name_of
 from events.jetstream.connection import Bus, Msg, Subscription
 from events.log import Log, LogUnavailable
-from events.run import RunCanceled, RunFailed, RunSucceeded
+from events.run import RunEnd
 from events.subjects import DELTAS, EVERY_FACT, parse_delta
 
-TERMINAL: Final = (RunSucceeded, RunFailed, RunCanceled)
+TERMINAL: Final = get_args(RunEnd)
 AGAIN_SECONDS: Final = 0.5
 QUEUE_FRAMES_MAX: Final = 4096
 QUEUE_BYTES_MAX: Final = 16 * 1024 * 1024

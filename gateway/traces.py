@@ -4,7 +4,7 @@ They outlive any process, so nobody keeps them open: whoever follows the log sen
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
@@ -19,19 +19,22 @@ from events.run import (
     GatePassed,
     GateWaived,
     RunCanceled,
+    RunEnd,
     RunFailed,
     RunRequested,
     RunSucceeded,
+    RunTimedOut,
     StepCanceled,
     StepConflicted,
     StepFailed,
+    StepGivenUp,
     StepStarted,
     StepSucceeded,
 )
 from events.subjects import Address
 from events.tool import ApprovalDecided, ApprovalExpired, ApprovalRequested, ToolCanceled, ToolFailed
 
-RUN_ENDS: Final = (RunSucceeded, RunFailed, RunCanceled)
+RUN_ENDS: Final = get_args(RunEnd)
 AGENT_ENDS: Final = (AgentSucceeded, AgentFailed, AgentCanceled)
 WAIT_ENDS: Final = (ApprovalDecided, ApprovalExpired, ToolCanceled, ToolFailed)
 
@@ -131,6 +134,7 @@ def _steps(records: Sequence[Record], last: Record) -> list[Backdated]:
                 StepSucceeded(step=step)
                 | StepConflicted(step=step)
                 | StepFailed(step=step)
+                | StepGivenUp(step=step)
                 | StepCanceled(step=step)
                 | GatePassed(step=step)
                 | GateFailed(step=step)
@@ -264,7 +268,7 @@ def _status(last: Record) -> str:
             return "succeeded"
         case RunCanceled():
             return "canceled"
-        case RunFailed(code="timed_out"):
+        case RunFailed(code="timed_out") | RunTimedOut():
             return "timed_out"
         case _:
             return "failed"
@@ -287,11 +291,14 @@ def _fault(end: Record) -> tuple[str, str]:
         case (
             RunFailed(code=code, reason=reason)
             | StepFailed(code=code, reason=reason)
+            | StepGivenUp(code=code, reason=reason)
             | AgentFailed(code=code, reason=reason)
         ):
             return code, reason
         case RunCanceled(reason=reason) | AgentCanceled(reason=reason):
             return "canceled", reason
+        case RunTimedOut(reason=reason):
+            return "timed_out", reason
         case StepCanceled():
             return "canceled", ""
         case StepConflicted(paths=paths):

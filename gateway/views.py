@@ -68,6 +68,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     waiting_on: list[Waiting]
     error: Error | None
     summary: str | None
+    degraded: bool
+    given_up: tuple[str, ...]
     steps_total: int
     steps_done: int
     usage: Usage
@@ -93,6 +95,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     waiting_on: list[Waiting]
     error: Error | None
+    degraded: bool
+    given_up: tuple[str, ...]
     steps_total: int
     steps_done: int
     total_cost_usd: float
@@ -101,7 +105,10 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """A step of a run's plan; times are those of its last attempt."""
+    """A step of a run's plan; times are those of its last attempt. At `retry_at` it is tried again.
+
+    A step that was given up is `skipped` and has an error.
+    """
 
     run: str
     key: str
@@ -112,6 +119,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     gate: str
     attempt: int
+    attempts_max: int
+    fallback: bool
+    retry_at: str | None
     actor: str
     model: str
     summary: str | None
@@ -237,13 +247,18 @@ class Denial(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, tag="result"):
-    """What a finished run came to: `is_error` is exactly `status != succeeded`."""
+    """What a finished run came to: `is_error` is exactly `status != succeeded`.
+
+    A `degraded` run succeeded without the steps `given_up`.
+    """
 
     run_id: str
     status: str
     is_error: bool
     error: Error | None
     result: str | None
+    degraded: bool
+    given_up: tuple[str, ...]
     artifacts: list[Artifact]
     num_turns: int
     duration_ms: int

@@ -24,9 +24,11 @@ from events.run import (
     RunResumed,
     RunStarted,
     RunSucceeded,
+    RunTimedOut,
     StepCanceled,
     StepConflicted,
     StepFailed,
+    StepGivenUp,
     StepReopened,
     StepStarted,
     StepSucceeded,
@@ -57,7 +59,8 @@ TIMED_OUT: Final = "timed_out"
 class RunRow(msgspec.Struct, frozen=True):
     """A run. `code` and `reason` tell why it failed or was canceled, `error_step` the key of the step that made it fail.
 
-    `waiting_on` is every human who is asked now. Times are ms since the epoch; `last_seq` is its last fact's.
+    `waiting_on` is every human who is asked now and every step that waits to be tried again; a `degraded` run succeeded
+    without the steps `given_up`. Times are ms since the epoch; `last_seq` is its last fact's.
     """
 
     workspace: str
@@ -73,6 +76,8 @@ class RunRow(msgspec.Struct, frozen=True):
     reason: str | None
     error_step: str | None
     summary: str | None
+    degraded: bool
+    given_up: tuple[str, ...]
     steps_total: int
     steps_done: int
     usage: Usage
@@ -94,8 +99,11 @@ def project(record: Record) -> list[Statement]:
             return [_one(record, runs_sql.PLAN), _one(record, runs_sql.SETTLE)]
         case RunPaused() | RunResumed() as fact:
             return [_one(record, runs_sql.PAUSE, isinstance(fact, RunPaused)), _one(record, runs_sql.SETTLE)]
-        case RunSucceeded(summary=summary):
-            return [_ended(record, "succeeded", summary=summary), _one(record, runs_sql.SETTLE)]
+        case RunSucceeded() as fact:
+            ended = _ended(record, "succeeded", summary=fact.summary, degraded=fact.degraded, given_up=fact.given_up)
+            return [ended, _one(record, runs_sql.SETTLE)]
+        case RunTimedOut(reason=reason):
+            return [_ended(record, TIMED_OUT, code=TIMED_OUT, reason=reason), _one(record, runs_sql.SETTLE)]
         case RunFailed(code=code, reason=reason, step=step):
             status = TIMED_OUT if code == TIMED_OUT else "failed"
             return [_ended(record, status, code=code, reason=reason, step=step or None), _one(record, runs_sql.SETTLE)]
@@ -126,13 +134,16 @@ def _ended(
     reason: str | None = None,
     step: str | None = None,
     summary: str | None = None,
+    degraded: bool = False,
+    given_up: tuple[str, ...] = (),
 ) -> Statement:
-    return _one(record, runs_sql.END, status, record.time_ms, code, reason, step, summary)
+    without = as_json(given_up)
+    return _one(record, runs_sql.END, status, record.time_ms, code, reason, step, summary, degraded, without)
 
 
 PROJECTION: Final = Projection(
     name="runs",
-    version=2,
+    version=3,
     tables=(runs_sql.RUNS,),
     project=project,
     handles=(
@@ -143,6 +154,7 @@ PROJECTION: Final = Projection(
         StepSucceeded,
         StepConflicted,
         StepFailed,
+        StepGivenUp,
         StepReopened,
         StepCanceled,
         GatePassed,
@@ -154,6 +166,7 @@ PROJECTION: Final = Projection(
         RunSucceeded,
         RunFailed,
         RunCanceled,
+        RunTimedOut,
         ApprovalRequested,
         ApprovalDecided,
         ApprovalExpired,

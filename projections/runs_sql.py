@@ -26,6 +26,8 @@ RUNS: Final = Table(
         reason      text,
         error_step  text,
         summary     text,
+        degraded    boolean NOT NULL DEFAULT false,
+        given_up    jsonb NOT NULL DEFAULT '[]',
         steps_total integer NOT NULL DEFAULT 0,
         steps_done  integer NOT NULL DEFAULT 0,
         created_at  bigint NOT NULL,
@@ -82,9 +84,11 @@ END: Final = Sql(
     text="""
     UPDATE runs r SET
         ended = u.ended, ended_at = u.ended_at, code = u.code, reason = u.reason, error_step = u.error_step,
-        summary = u.summary
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[])
-        AS u (workspace, id, ended, ended_at, code, reason, error_step, summary)
+        summary = u.summary, degraded = u.degraded, given_up = u.given_up::jsonb
+    FROM unnest(
+        $1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::boolean[],
+        $10::text[]
+    ) AS u (workspace, id, ended, ended_at, code, reason, error_step, summary, degraded, given_up)
     WHERE r.workspace = u.workspace AND r.id = u.id
     """,
 )
@@ -101,7 +105,7 @@ SETTLE: Final = Sql(
             WHEN r.paused THEN 'paused'
             WHEN r.started_at IS NULL THEN 'queued'
             WHEN s.asking THEN 'needs_input'
-            WHEN s.open > 0 AND s.open = s.open_asked THEN 'waiting'
+            WHEN s.open + s.retrying > 0 AND s.open = s.open_asked THEN 'waiting'
             WHEN NOT r.planned THEN 'planning'
             ELSE 'running'
         END AS status
@@ -116,17 +120,26 @@ SETTLE: Final = Sql(
                     SELECT FROM approvals p
                     WHERE p.workspace = o.workspace AND p.run = o.run AND p.attempt = o.actor AND p.decided_at IS NULL
                 )) AS open_asked,
+                count(*) FILTER (WHERE o.state = 'pending' AND o.retry_at IS NOT NULL) AS retrying,
                 coalesce(bool_or(o.state = 'asking'), false) AS asking
             FROM steps o WHERE o.workspace = r.workspace AND o.run = r.id
         ) s
         CROSS JOIN LATERAL (
-            SELECT coalesce(jsonb_agg(jsonb_build_object(
-                'kind', CASE p.kind WHEN 'question' THEN 'question' ELSE 'approval' END,
-                'id', p.id,
-                'since', p.requested_at
-            ) ORDER BY p.seq), '[]') AS waiting_on
-            FROM approvals p
-            WHERE p.workspace = r.workspace AND p.run = r.id AND p.decided_at IS NULL AND r.ended = ''
+            SELECT coalesce(
+                jsonb_agg(jsonb_build_object('kind', w.kind, 'id', w.id, 'since', w.since) ORDER BY w.seq), '[]'
+            ) AS waiting_on
+            FROM (
+                SELECT
+                    p.seq, CASE p.kind WHEN 'question' THEN 'question' ELSE 'approval' END AS kind, p.id,
+                    p.requested_at AS since
+                FROM approvals p
+                WHERE p.workspace = r.workspace AND p.run = r.id AND p.decided_at IS NULL AND r.ended = ''
+                UNION ALL
+                SELECT o.seq, 'timer', 'retry-' || o.actor, o.ended_at
+                FROM steps o
+                WHERE o.workspace = r.workspace AND o.run = r.id AND o.state = 'pending' AND o.retry_at IS NOT NULL
+                    AND r.ended = ''
+            ) w
         ) a
     ) d
     WHERE runs.workspace = d.workspace AND runs.id = d.id

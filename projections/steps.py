@@ -23,9 +23,11 @@ from events.run import (
     RunFailed,
     RunRequested,
     RunSucceeded,
+    RunTimedOut,
     StepCanceled,
     StepConflicted,
     StepFailed,
+    StepGivenUp,
     StepReopened,
     StepStarted,
     StepSucceeded,
@@ -35,13 +37,24 @@ from projections import steps_sql
 from projections.projection import Projection, Rows, Sql, Statement, as_json
 from projections.usage import SUMS
 
+AFTER_FAILURE: Final = {
+    "retry": "pending",
+    "fallback": "pending",
+    "ask": "asking",
+    "degrade": "given_up",
+    "fail": "failed",
+    "stop": "canceled",
+}
+
 
 class StepRow(msgspec.Struct, frozen=True):
     """A step. `status`: pending, ready, assigned, running, waiting, succeeded, failed, skipped, canceled.
 
     `gate` of a gate: pending, passed, failed, waived; of another step: empty. `actor` is the place of the attempt under
-    way or the last, `id` is empty until the first. Times are ms since the epoch and those of that attempt. `findings` are
-    a gate's last verdict's, or what a step was sent back with. `turns` are answered model calls of all attempts.
+    way or the last, `id` is empty until the first. `attempts_max` is the number of the last attempt its role will have,
+    `fallback` says that this is its second role, `retry_at` when it is tried again. Times are ms since the epoch and those of
+    that attempt. `findings` are a gate's last verdict's, or what a step was sent back with. A step that was given up is
+    skipped and has a `code`. `turns` are answered model calls of all attempts.
     """
 
     workspace: str
@@ -55,6 +68,9 @@ class StepRow(msgspec.Struct, frozen=True):
     status: str
     gate: str
     attempt: int
+    attempts_max: int
+    fallback: bool
+    retry_at: int | None
     actor: str
     model: str
     started_at: int | None
@@ -121,8 +137,10 @@ def _ended(record: Record) -> list[Statement]:
             return [_end(record, step, key, "succeeded", summary=summary)]
         case StepConflicted(step=step, key=key, paths=paths):
             return [_end(record, step, key, "pending", code="conflict", reason=f"others changed {', '.join(paths)}")]
-        case StepFailed(step=step, key=key, code=code, reason=reason, final=final):
-            return [_end(record, step, key, "failed" if final else "pending", code=code, reason=reason)]
+        case StepFailed() as fact:
+            return [_failed(record, fact)]
+        case StepGivenUp(step=step, key=key, code=code, reason=reason):
+            return [_end(record, step, key, "given_up", code=code, reason=reason)]
         case StepReopened(step=step, key=key):
             return [_end(record, step, key, "pending")]
         case StepCanceled(step=step, key=key):
@@ -180,7 +198,14 @@ def _plan_step(place: int, step: PlanStep, done: str | None) -> _Planned:
 
 def _started(record: Record, fact: StepStarted) -> Statement:
     who = (fact.key, fact.step, fact.role, fact.title or fact.key, fact.attempt, fact.actor)
-    return _one(record, steps_sql.START, fact.step, *who, record.time_ms, as_json(fact.findings), record.seq)
+    what = (record.time_ms, as_json(fact.findings), record.seq, fact.attempts_max, fact.fallback)
+    return _one(record, steps_sql.START, fact.step, *who, *what)
+
+
+def _failed(record: Record, fact: StepFailed) -> Statement:
+    state = AFTER_FAILURE[fact.next or ("fail" if fact.final else "retry")]
+    again = fact.retry_at or None
+    return _end(record, fact.step, fact.key, state, code=fact.code, reason=fact.reason, retry_at=again)
 
 
 def _end(
@@ -194,10 +219,12 @@ def _end(
     gate: str | None = None,
     summary: str | None = None,
     verdict: Verdict | None = None,
+    retry_at: int | None = None,
 ) -> Statement:
     findings = as_json(verdict.findings) if verdict else None
     said = verdict.summary if verdict else summary
-    return _one(record, steps_sql.END, step, key, state, record.time_ms, record.seq, code, reason, gate, said, findings)
+    what = (code, reason, gate, said, findings, retry_at)
+    return _one(record, steps_sql.END, step, key, state, record.time_ms, record.seq, *what)
 
 
 def _send_back(record: Record, rework: tuple[str, ...]) -> Statement:
@@ -206,7 +233,7 @@ def _send_back(record: Record, rework: tuple[str, ...]) -> Statement:
 
 PROJECTION: Final = Projection(
     name="steps",
-    version=2,
+    version=3,
     tables=(steps_sql.STEPS,),
     project=project,
     handles=(
@@ -219,6 +246,7 @@ PROJECTION: Final = Projection(
         StepSucceeded,
         StepConflicted,
         StepFailed,
+        StepGivenUp,
         StepReopened,
         StepCanceled,
         GatePassed,
@@ -228,6 +256,7 @@ PROJECTION: Final = Projection(
         RunSucceeded,
         RunFailed,
         RunCanceled,
+        RunTimedOut,
         ApprovalRequested,
         ApprovalDecided,
         ApprovalExpired,

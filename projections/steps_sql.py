@@ -22,6 +22,9 @@ STEPS: Final = Table(
         status     text NOT NULL,
         gate       text NOT NULL,
         attempt    integer NOT NULL DEFAULT 0,
+        attempts_max integer NOT NULL DEFAULT 0,
+        fallback   boolean NOT NULL DEFAULT false,
+        retry_at   bigint,
         actor      text COLLATE "C" NOT NULL DEFAULT '',
         model      text NOT NULL DEFAULT '',
         started_at bigint,
@@ -53,7 +56,8 @@ PLAN: Final = Sql(
         )
     ON CONFLICT (workspace, run, key) DO UPDATE SET
         id = '', position = excluded.position, role = excluded.role, title = excluded.title, needs = excluded.needs,
-        rework = excluded.rework, gate = excluded.gate, state = 'pending', attempt = 0, actor = '', model = '',
+        rework = excluded.rework, gate = excluded.gate, state = 'pending', attempt = 0, attempts_max = 0, fallback = false,
+        retry_at = NULL, actor = '', model = '',
         started_at = NULL, ended_at = NULL, seq = excluded.seq
     """,
 )
@@ -63,18 +67,22 @@ START: Final = Sql(
     name="steps.start",
     text="""
     INSERT INTO steps AS s (
-        workspace, run, key, id, role, title, attempt, actor, started_at, findings, seq, position, gate, state, status
+        workspace, run, key, id, role, title, attempt, actor, started_at, findings, seq, attempts_max, fallback, position,
+        gate, state, status
     )
     SELECT
-        workspace, run, key, id, role, title, attempt, actor, started_at, findings::jsonb, seq, -1, '', 'assigned',
-        'assigned'
+        workspace, run, key, id, role, title, attempt, actor, started_at, findings::jsonb, seq, attempts_max, fallback, -1,
+        '', 'assigned', 'assigned'
     FROM unnest(
         $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::integer[], $8::text[],
-        $9::bigint[], $10::text[], $11::bigint[]
-    ) AS u (workspace, run, key, id, role, title, attempt, actor, started_at, findings, seq)
+        $9::bigint[], $10::text[], $11::bigint[], $12::integer[], $13::boolean[]
+    ) AS u (
+        workspace, run, key, id, role, title, attempt, actor, started_at, findings, seq, attempts_max, fallback
+    )
     ON CONFLICT (workspace, run, key) DO UPDATE SET
         id = excluded.id, attempt = excluded.attempt, actor = excluded.actor, started_at = excluded.started_at,
-        ended_at = NULL, state = 'assigned', code = NULL, reason = NULL, seq = excluded.seq,
+        ended_at = NULL, state = 'assigned', code = NULL, reason = NULL, seq = excluded.seq, role = excluded.role,
+        attempts_max = excluded.attempts_max, fallback = excluded.fallback, retry_at = NULL,
         gate = CASE s.gate WHEN '' THEN '' ELSE 'pending' END,
         findings = CASE s.gate WHEN '' THEN excluded.findings ELSE s.findings END
     """,
@@ -113,11 +121,11 @@ END: Final = Sql(
     UPDATE steps s SET
         state = u.state, ended_at = u.ended_at, seq = u.seq, code = u.code, reason = u.reason,
         gate = coalesce(u.gate, s.gate), summary = coalesce(u.summary, s.summary),
-        findings = coalesce(u.findings::jsonb, s.findings)
+        findings = coalesce(u.findings::jsonb, s.findings), retry_at = u.retry_at
     FROM unnest(
         $1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::text[], $9::text[],
-        $10::text[], $11::text[]
-    ) AS u (workspace, run, key, state, ended_at, seq, code, reason, gate, summary, findings)
+        $10::text[], $11::text[], $12::bigint[]
+    ) AS u (workspace, run, key, state, ended_at, seq, code, reason, gate, summary, findings, retry_at)
     WHERE s.workspace = u.workspace AND s.run = u.run AND s.key = u.key
     """,
 )
@@ -154,8 +162,9 @@ SETTLE: Final = Sql(
             WHEN s.state = 'pending' AND NOT EXISTS (
                 SELECT FROM jsonb_array_elements_text(s.needs) AS n (key)
                 JOIN steps o ON o.workspace = s.workspace AND o.run = s.run AND o.key = n.key
-                WHERE o.state <> 'succeeded'
-            ) THEN 'ready'
+                WHERE o.state NOT IN ('succeeded', 'given_up')
+            ) THEN CASE WHEN s.retry_at IS NULL THEN 'ready' ELSE 'waiting' END
+            WHEN s.state = 'given_up' THEN 'skipped'
             WHEN s.state = 'asking' THEN 'waiting'
             WHEN s.state IN ('assigned', 'running') AND EXISTS (
                 SELECT FROM approvals a

@@ -34,12 +34,15 @@ from events.run import (
     RunRequested,
     RunStarted,
     RunSucceeded,
+    RunTimedOut,
     StepCanceled,
     StepConflicted,
     StepFailed,
+    StepGivenUp,
     StepReopened,
     StepStarted,
     StepSucceeded,
+    StepTimedOut,
     TimerSet,
     ToolSpec,
 )
@@ -57,8 +60,9 @@ from events.tool import (
 )
 from tests.history import History
 
-Kind = Literal["tool_call", "question", "gate", "check"]
-Asked = Literal["tool_call", "question", "gate"]
+Kind = Literal["tool_call", "question", "gate", "step", "check"]
+Asked = Literal["tool_call", "question", "gate", "step"]
+Next = Literal["", "retry", "fallback", "ask", "degrade", "fail", "stop"]
 MODEL: Final = "scripted-1"
 USED = Usage(input_tokens=100, output_tokens=20, cache_read_tokens=5, cost_micros=42, model_calls=1)
 PLAN = Plan(
@@ -256,7 +260,9 @@ class Story:
             )
         )
 
-    def fail(self, key: str, *, final: bool = False) -> None:
+    def fail(self, key: str, *, final: bool = False, next_: Next = "", retry_ms: int = 0) -> str:
+        """Let an attempt fail, to be tried again after `retry_ms`; return the call that asks, if a human is asked."""
+        ask = self._new_call() if next_ == "ask" else ""
         self.history.run(
             StepFailed(
                 step=self.id_of(key),
@@ -266,8 +272,24 @@ class Story:
                 code="turns",
                 reason="too many",
                 final=final,
+                next=next_,
+                retry_at=self.history.now_ms + retry_ms if retry_ms else 0,
+                ask=ask,
             )
         )
+        return self.ask(key, kind="step", call=ask, at="-") if ask else ""
+
+    def time_out(self, key: str) -> None:
+        self.history.run(StepTimedOut(step=self.id_of(key), key=key, attempt=self.attempts[key], seconds=30.0))
+
+    def give_up(self, key: str, *, by: str = "") -> None:
+        attempt = self.attempts[key]
+        self.history.run(
+            StepGivenUp(step=self.id_of(key), key=key, attempt=attempt, code="turns", reason="too many", by=by)
+        )
+
+    def reopen_step(self, key: str) -> None:
+        self.history.run(StepReopened(step=self.id_of(key), key=key, by="bob", comment="once more"))
 
     def bury(self, key: str) -> Address:
         """Record the dead letter of a step; every other one is replayed or purged too, and some of these die again."""
@@ -284,9 +306,6 @@ class Story:
             if number % 4 == 1:
                 self.history.put(at, letter)
         return at
-
-    def reopen_step(self, key: str) -> None:
-        self.history.run(StepReopened(step=self.id_of(key), key=key, by="ann"))
 
     def conflict(self, key: str, *paths: str) -> None:
         self.history.run(
@@ -350,8 +369,11 @@ class Story:
     def cancel_call(self, key: str, call: str) -> None:
         self.history.call(self.actor_of(key), call, ToolCanceled(by="ann"))
 
-    def succeeded(self) -> None:
-        self.history.run(RunSucceeded(summary="all done"))
+    def succeeded(self, *without: str) -> None:
+        self.history.run(RunSucceeded(summary="all done", degraded=bool(without), given_up=without))
+
+    def timed_out(self) -> None:
+        self.history.run(RunTimedOut(reason="not done within its run_seconds, 60"))
 
     def failed(self, key: str) -> None:
         self.history.run(RunFailed(code="turns", reason="too many", step=key))
@@ -390,7 +412,7 @@ def told(story: Story, chance: Random) -> Iterator[None]:
         )
         yield
     story.begin("review", "reviewer")
-    yield from chance.choice((_ships, _is_canceled, _fails, _escalates))(story)
+    yield from chance.choice((_ships, _is_canceled, _fails, _escalates, _is_degraded, _takes_too_long))(story)
 
 
 def _ships(story: Story) -> Iterator[None]:
@@ -425,6 +447,31 @@ def _fails(story: Story) -> Iterator[None]:
     story.fail("review", final=True)
     story.failed("review")
     story.bury("review")
+
+
+def _is_degraded(story: Story) -> Iterator[None]:
+    story.fail("review", next_="retry", retry_ms=1_000)
+    yield
+    story.begin("review", "reviewer")
+    call = story.fail("review", next_="ask")
+    yield
+    story.decide("review", call, at="-")
+    story.give_up("review", by="bob")
+    story.begin("ship", "manager")
+    yield
+    story.succeed("ship")
+    story.succeeded("review")
+
+
+def _takes_too_long(story: Story) -> Iterator[None]:
+    story.time_out("review")
+    yield
+    story.fail("review", next_="fallback")
+    story.begin("review", "manager")
+    yield
+    story.history.run(RunCancelRequested(by="its deadline", reason="too long", timed_out=True), to="run")
+    story.cancel_step("review")
+    story.timed_out()
 
 
 def _escalates(story: Story) -> Iterator[None]:

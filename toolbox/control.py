@@ -28,6 +28,14 @@ class Gate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rounds: int = 2
 
 
+class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often a role tries a step (0: as the run has it), and the wait in between, which doubles up to its most."""
+
+    attempts_max: int = 0
+    backoff_seconds: float = 1.0
+    backoff_seconds_max: float = 60.0
+
+
 class PlanStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One unit of the plan, done by one role."""
 
@@ -40,6 +48,15 @@ class PlanStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     writes: Annotated[list[str], Meta(description="Paths and folders it may write; empty for all")] = []
     validate: Annotated[list[list[str]], Meta(description="Commands (argv) that must succeed after it")] = []
     gate: Gate | None = None
+    retry: Retry | None = None
+    timeout_seconds: Annotated[float | None, Meta(description="How long one attempt may take; 0 for no limit")] = None
+    fallback: Annotated[
+        str, Meta(description="Another role that tries it when the first role's attempts are used up")
+    ] = ""
+    on_failure: Annotated[
+        Literal["fail", "ask", "degrade"],
+        Meta(description="When all attempts failed: the run fails, a human is asked, or it goes on without the step"),
+    ] = "fail"
 
 
 @tool(effect="read")

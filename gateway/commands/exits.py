@@ -23,7 +23,7 @@ MEANINGS: Final[tuple[tuple[int, str], ...]] = (
     (USAGE, "wrong usage, or input that cannot be used"),
     (NOT_FOUND, "no such thing"),
     (FORBIDDEN, "not logged in, or not allowed"),
-    (FAILED, "the run or a step failed"),
+    (FAILED, "the run or a step failed; with --strict: it succeeded without some step"),
     (CANCELED, "the run was canceled"),
     (TIMED_OUT, "the run timed out, or its budget is spent"),
     (PENDING, "still under way, or it needs a human and --no-input forbids to ask"),
@@ -46,8 +46,10 @@ class Quit(Exception):
         super().__init__(message)
 
 
-def of_run(status: str, code: str = "") -> int:
-    """Return the exit code of a run by its state word (and why it failed): 0 exactly if it succeeded."""
+def of_run(status: str, code: str = "", *, degraded: bool = False) -> int:
+    """Return the exit code of a run by its state word (and why it failed): 0 exactly if it succeeded, and is not `degraded`."""
+    if status == "succeeded" and degraded:
+        return FAILED
     return _OF_CODE.get(code, _OF_STATUS[status]) if status == "failed" else _OF_STATUS.get(status, PENDING)
 
 

@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 OutputOption = Annotated[Output, typer.Option("-o", "--output", help="Form of the data on stdout.", show_default=True)]
 JsonOption = Annotated[bool, typer.Option("-j", "--json", help="Same as -o json.")]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Exit 5 too when it succeeded without some step.")]
 YesOption = Annotated[bool, typer.Option("-y", "--yes", help="Answer yes to what would be asked, and say so.")]
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print the id only.")]
 LimitOption = Annotated[int, typer.Option("-n", "--limit", help="How many at most.", min=1)]

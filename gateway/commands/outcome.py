@@ -2,7 +2,7 @@
 
 import msgspec
 
-from events.run import RunCanceled, RunFailed, RunSucceeded
+from events.run import RunCanceled, RunFailed, RunSucceeded, RunTimedOut
 from gateway import views
 from gateway.client import Client, Unreachable
 from gateway.commands.exits import is_error
@@ -31,6 +31,8 @@ def seen(board: Board) -> views.Result:
         is_error=is_error(board.status),
         error=fault,
         result=board.end.summary if isinstance(board.end, RunSucceeded) else None,
+        degraded=isinstance(board.end, RunSucceeded) and board.end.degraded,
+        given_up=board.end.given_up if isinstance(board.end, RunSucceeded) else (),
         artifacts=[_artifact(board, name) for name in board.artifacts],
         num_turns=board.turns,
         duration_ms=board.last_ms - board.first_ms,
@@ -45,6 +47,8 @@ def _fault(board: Board) -> views.Error | None:
     match board.end:
         case RunFailed(code=code, reason=reason, step=step):
             return views.Error(code, reason, step)
+        case RunTimedOut(reason=reason):
+            return views.Error("timed_out", reason)
         case RunCanceled(by=by, reason=reason):
             return views.Error("canceled", reason or f"canceled by {by}")
         case _:

@@ -9,9 +9,21 @@ import typer
 
 from gateway.client import Client
 from gateway.commands.exits import INTERRUPTED, OK, PENDING, USAGE, Quit, of_run
-from gateway.commands.options import Here, JsonOption, OutputOption, QuietOption, YesOption, find_run, here, run_async
+from gateway.commands.options import (
+    Here,
+    JsonOption,
+    OutputOption,
+    QuietOption,
+    StrictOption,
+    YesOption,
+    find_run,
+    here,
+    run_async,
+)
 
-FIELDS: Final = frozenset({"goal", "blueprint", "plan", "definition", "model", "labels", "approvals", "limits"})
+FIELDS: Final = frozenset(
+    {"goal", "blueprint", "plan", "definition", "model", "labels", "approvals", "limits", "degrade"}
+)
 UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -34,6 +46,10 @@ def run(
     ] = None,
     key: Annotated[str, typer.Option("--id", help="An idempotency key: the same key starts the run once.")] = "",
     detach: Annotated[bool, typer.Option("-d", "--detach", help="Start it, print its id, and leave it alone.")] = False,
+    allow_degraded: Annotated[
+        bool, typer.Option("--allow-degraded", help="Let the run go on without steps whose plan says so.")
+    ] = False,
+    strict: StrictOption = False,
     timeout: Annotated[
         str, typer.Option("--timeout", help="Follow it so long (90s, 10m, 2h), then leave it: exit 8.")
     ] = "",
@@ -45,8 +61,10 @@ def run(
     """Start a run and follow it to its end; the exit code is the run's."""
     at = here(ctx, output=output, json=json, quiet=quiet)
     request = request_of(file, goal=goal, blueprint=blueprint, model=model, labels=label or [], approve=approve)
+    if allow_degraded:
+        request["degrade"] = True
     seconds = seconds_of(timeout) if timeout else 0.0
-    raise typer.Exit(run_async(_run(at, request, key=key, detach=detach, seconds=seconds, yes=yes)))
+    raise typer.Exit(run_async(_run(at, request, key=key, detach=detach, seconds=seconds, yes=yes, strict=strict)))
 
 
 def request_of(
@@ -106,6 +124,7 @@ def blueprint_field(named: str) -> dict[str, Any]:
         "description": found.description,
         "steps": found.plan.steps if found.plan else (),
         "roles": tuple(found.roles.values()),
+        "degrade": found.degrade,
     }
     return {"definition": msgspec.to_builtins(definition)}
 
@@ -129,7 +148,9 @@ def seconds_of(text: str) -> float:
     return seconds
 
 
-async def _run(at: Here, request: dict[str, Any], *, key: str, detach: bool, seconds: float, yes: bool) -> int:
+async def _run(
+    at: Here, request: dict[str, Any], *, key: str, detach: bool, seconds: float, yes: bool, strict: bool
+) -> int:
     async with at.client() as client:
         accepted = await client.post("/v1/runs", request, dict[str, Any], key=key)
         id_ = str(accepted["id"])
@@ -138,7 +159,7 @@ async def _run(at: Here, request: dict[str, Any], *, key: str, detach: bool, sec
             return OK
         if at.screen.quiet or at.screen.output == "id":
             at.screen.write(id_)
-        return await _followed(at, client, id_, yes=yes, seconds=seconds)
+        return await _followed(at, client, id_, yes=yes, seconds=seconds, strict=strict)
 
 
 def _tell_detached(at: Here, id_: str, accepted: dict[str, Any]) -> None:
@@ -151,13 +172,13 @@ def _tell_detached(at: Here, id_: str, accepted: dict[str, Any]) -> None:
         screen.say(f"follow: callboard runs watch {id_}", f"stop:   callboard cancel {id_}")
 
 
-async def follow_run(at: Here, named: str, *, yes: bool) -> int:
+async def follow_run(at: Here, named: str, *, yes: bool, strict: bool = False) -> int:
     """Follow a run that is there; return its exit code."""
     async with at.client() as client:
-        return await _followed(at, client, await find_run(client, named), yes=yes, seconds=0)
+        return await _followed(at, client, await find_run(client, named), yes=yes, seconds=0, strict=strict)
 
 
-async def _followed(at: Here, client: Client, id_: str, *, yes: bool, seconds: float) -> int:
+async def _followed(at: Here, client: Client, id_: str, *, yes: bool, seconds: float, strict: bool) -> int:
     from gateway.commands.follow import Detached, TookTooLong, Watcher
 
     watcher = Watcher(client, at.screen, id_, approves=yes, because="--yes")
@@ -171,7 +192,7 @@ async def _followed(at: Here, client: Client, id_: str, *, yes: bool, seconds: f
 
     found = await outcome(client, board)
     show_outcome(at.screen, found, model=board.model)
-    return of_run(found.status, found.error.code if found.error else "")
+    return of_run(found.status, found.error.code if found.error else "", degraded=strict and found.degraded)
 
 
 def _ways(id_: str) -> str:

@@ -13,6 +13,7 @@ from gateway.commands.options import (
     LimitOption,
     OutputOption,
     RunArgument,
+    StrictOption,
     YesOption,
     find_run,
     here,
@@ -54,6 +55,7 @@ def watch(
     ctx: typer.Context,
     run: RunArgument,
     yes: YesOption = False,
+    strict: StrictOption = False,
     output: OutputOption = "table",
     json: JsonOption = False,
 ) -> None:
@@ -61,13 +63,19 @@ def watch(
     from gateway.commands.run import follow_run
 
     at = here(ctx, output=output, json=json)
-    raise typer.Exit(run_async(follow_run(at, run, yes=yes)))
+    raise typer.Exit(run_async(follow_run(at, run, yes=yes, strict=strict)))
 
 
 @app.command("result")
-def result(ctx: typer.Context, run: RunArgument, output: OutputOption = "table", json: JsonOption = False) -> None:
+def result(
+    ctx: typer.Context,
+    run: RunArgument,
+    strict: StrictOption = False,
+    output: OutputOption = "table",
+    json: JsonOption = False,
+) -> None:
     """Show what a run came to; the exit code is the run's, 8 while it has not ended."""
-    raise typer.Exit(run_async(_result(here(ctx, output=output, json=json), run)))
+    raise typer.Exit(run_async(_result(here(ctx, output=output, json=json), run, strict=strict)))
 
 
 @app.command("steps")
@@ -132,7 +140,7 @@ async def _get(at: Here, named: str) -> None:
     at.screen.one(raw, id_=run.id, lines=lambda: run_lines(run, showing))
 
 
-async def _result(at: Here, named: str) -> int:
+async def _result(at: Here, named: str, *, strict: bool) -> int:
     from gateway import views
     from gateway.view.entities import result_lines
 
@@ -147,7 +155,7 @@ async def _result(at: Here, named: str) -> int:
     found = msgspec.json.decode(raw, type=views.Result)
     showing = at.screen.showing()
     at.screen.one(raw, id_=found.run_id, lines=lambda: result_lines(found, showing, model=view.model))
-    return of_run(found.status, found.error.code if found.error else "")
+    return of_run(found.status, found.error.code if found.error else "", degraded=strict and found.degraded)
 
 
 async def _steps(at: Here, named: str) -> None:

@@ -7,7 +7,7 @@ import msgspec
 from events.codec import BrokenFact, UnknownFact, decode
 from events.envelope import Envelope, Record, from_rfc3339
 from events.fact import Artifact, Fact, Usage
-from events.run import RunCanceled, RunFailed, RunSucceeded
+from events.run import RunCanceled, RunEnd, RunFailed, RunSucceeded, RunTimedOut
 
 SCRIPTED = "scripted"
 PAST_MAX = 8
@@ -66,6 +66,9 @@ class Step(msgspec.Struct, frozen=True):
     extra: bool = False
     status: StepStatus = "pending"
     attempt: int = 0
+    attempts_max: int = 0
+    fallback: bool = False
+    retry_ms: int = 0
     turn: int = 0
     thinking: bool = False
     calls: dict[str, Call] = {}
@@ -87,7 +90,7 @@ class Board(msgspec.Struct, frozen=True):
     started: bool = False
     canceling: bool = False
     paused: bool = False
-    end: RunSucceeded | RunFailed | RunCanceled | None = None
+    end: RunEnd | None = None
     steps: dict[str, Step] = {}
     actors: dict[str, str] = {}
     asks: dict[str, Ask] = {}
@@ -108,6 +111,8 @@ class Board(msgspec.Struct, frozen=True):
                 return "succeeded"
             case RunCanceled():
                 return "canceled"
+            case RunTimedOut():
+                return "timed_out"
             case RunFailed(code=code):
                 return "timed_out" if code == "timed_out" else "failed"
             case None:
@@ -119,9 +124,10 @@ class Board(msgspec.Struct, frozen=True):
             return "paused"
         if not self.started:
             return "queued"
-        if any(step.gate and step.status == "waiting" and not step.calls for step in open_):
+        if any(step.status == "waiting" and not step.calls for step in open_):
             return "needs_input"
-        if open_ and all(step.status == "waiting" for step in open_):
+        retrying = any(step.status == "pending" and step.retry_ms for step in self.steps.values())
+        if (open_ or retrying) and all(step.status == "waiting" for step in open_):
             return "waiting"
         return "running" if self.planned else "planning"
 

@@ -11,6 +11,7 @@ from gateway import views
 from gateway.view.calls import call_words
 from gateway.view.lines import TimeStyle, written
 from gateway.view.paint import Line, Look, Piece, line
+from gateway.view.say import clock
 from gateway.view.table import FIELD_COLUMNS, Cell, Column, fields
 from gateway.view.text import clean, count, duration, escape, listed, money, pad, plural, size
 from gateway.view.tree import status_sign, status_tone
@@ -116,6 +117,7 @@ def run_lines(run: views.Run, showing: Showing) -> list[Line]:
                 ("waits on", listed(waits)),
                 ("error", line(Piece(_error(fault), "bad")) if fault else ""),
                 ("result", clean(run.summary or "")),
+                ("without", line(Piece(listed(run.given_up), "warn")) if run.given_up else ""),
                 ("steps", f"{run.steps_done}/{run.steps_total}" if run.steps_total else ""),
                 ("took", duration(run.duration_ms)),
                 ("tokens", tokens(run.usage)),
@@ -139,18 +141,24 @@ def step_row(step: views.Step, showing: Showing) -> Mapping[str, Cell]:
     ended = from_rfc3339(step.ended_at) if step.ended_at else showing.now_ms
     gate = f" ({step.gate})" if step.gate not in ("", "pending") else ""
     said = _error(step.error) if step.error else clean(step.summary or step.title)
+    if step.retry_at:
+        said = f"{said}, tried again at {clock(from_rfc3339(step.retry_at))}"
     return {
         "step": step.key,
         "status": (*showing.status(step.status), Piece(gate, "dim")) if gate else showing.status(step.status),
-        "role": step.role,
+        "role": f"{step.role} (fallback)" if step.fallback else step.role,
         "summary": said,
-        "attempt": str(step.attempt) if step.attempt else "",
+        "attempt": _attempt(step),
         "turns": str(step.turns) if step.turns else "",
         "tokens": tokens(step.usage),
         "took": duration(ended - from_rfc3339(step.started_at)) if step.started_at else "",
         "id": step.id,
         "cost": money(step.usage.cost_micros) if step.usage.cost_micros else "",
     }
+
+
+def _attempt(step: views.Step) -> str:
+    return f"{step.attempt}/{step.attempts_max}" if step.attempts_max else str(step.attempt or "")
 
 
 def graph_lines(graph: views.Graph, showing: Showing) -> list[Line]:
@@ -238,6 +246,7 @@ def result_lines(result: views.Result, showing: Showing, *, model: str = "") -> 
             ("status", showing.status(result.status)),
             ("error", line(Piece(_error(result.error), "bad")) if result.error else ""),
             ("result", clean(result.result or "")),
+            ("without", line(Piece(listed(result.given_up), "warn")) if result.given_up else ""),
             ("artifacts", ", ".join(names)),
             ("denied", line(Piece(clean(listed(denied)), "warn")) if denied else ""),
             ("took", f"{duration(result.duration_ms)}, {plural(result.num_turns, 'model call')}"),

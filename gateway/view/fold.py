@@ -20,12 +20,15 @@ from events.run import (
     RunResumed,
     RunStarted,
     RunSucceeded,
+    RunTimedOut,
     StepCanceled,
     StepConflicted,
     StepFailed,
+    StepGivenUp,
     StepReopened,
     StepStarted,
     StepSucceeded,
+    StepTimedOut,
 )
 from events.tool import (
     ApprovalDecided,
@@ -71,7 +74,7 @@ def _take_run(board: Board, event: Event) -> Board:
             return replace(board, canceling=True)
         case RunPaused() | RunResumed() as fact:
             return replace(board, paused=isinstance(fact, RunPaused))
-        case RunSucceeded() | RunFailed() | RunCanceled() as end:
+        case RunSucceeded() | RunFailed() | RunCanceled() | RunTimedOut() as end:
             steps = {key: _at_end(step, event.time_ms) for key, step in board.steps.items()}
             return replace(board, end=end, steps=steps, asks={})
         case _:
@@ -104,7 +107,7 @@ def _at_end(step: Step, time_ms: int) -> Step:
 
 def _take_step(board: Board, event: Event) -> Board:
     match event.fact:
-        case StepStarted(key=key, role=role, title=title, attempt=attempt, actor=actor):
+        case StepStarted(key=key, role=role, title=title, attempt=attempt, actor=actor) as fact:
             step = board.steps.get(key) or Step(key=key, role=role, title=title, extra=True)
             board = replace(board, actors=board.actors | {actor: key})
             return _put(
@@ -112,7 +115,11 @@ def _take_step(board: Board, event: Event) -> Board:
                 replace(
                     step,
                     status="running",
+                    role=role,
                     attempt=attempt,
+                    attempts_max=fact.attempts_max,
+                    fallback=fact.fallback,
+                    retry_ms=0,
                     turn=0,
                     calls={},
                     note="",
@@ -125,16 +132,37 @@ def _take_step(board: Board, event: Event) -> Board:
         case StepConflicted(key=key, paths=paths):
             past = Past("again", f"attempt {_attempt(board, key)}: conflict on {listed(paths)}")
             return _ended(board, key, event, status="pending", past=past)
-        case StepFailed(key=key, code=code, reason=reason, final=final):
+        case StepFailed(key=key, code=code, reason=reason) as fact:
             past = Past("failed", f"attempt {_attempt(board, key)}: {code}: {short(reason)}")
-            status: StepStatus = "failed" if final else "pending"
-            return _ended(board, key, event, status=status, past=past, note=f"{code}: {reason}")
-        case StepReopened(key=key, by=by):
-            return _ended(board, key, event, status="pending", past=Past("again", f"{by}: opened again"))
+            board = _ended(board, key, event, status=_after(fact), past=past, note=f"{code}: {reason}")
+            step = board.steps.get(key)
+            return _put(board, replace(step, retry_ms=fact.retry_at)) if step else board
+        case StepTimedOut(key=key):
+            step = board.steps.get(key)
+            return _put(board, replace(step, note="its time is over")) if step else board
+        case StepGivenUp(key=key, code=code, reason=reason):
+            return _ended(board, key, event, status="skipped", note=f"given up, {code}: {reason}")
+        case StepReopened(key=key, by=by, comment=comment):
+            past = Past("again", f"{by}: {short(comment) or 'opened again'}")
+            return _ended(board, key, event, status="pending", past=past)
         case StepCanceled(key=key):
             return _ended(board, key, event, status="canceled")
         case _:
             return _take_gate(board, event)
+
+
+def _after(fact: StepFailed) -> StepStatus:
+    match fact.next or ("fail" if fact.final else "retry"):
+        case "retry" | "fallback":
+            return "pending"
+        case "ask":
+            return "waiting"
+        case "degrade":
+            return "skipped"
+        case "fail":
+            return "failed"
+        case "stop":
+            return "canceled"
 
 
 def _take_gate(board: Board, event: Event) -> Board:

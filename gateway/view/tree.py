@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from events.run import RunSucceeded
 from gateway.view.board import Ask, Board, Call, Past, Step
 from gateway.view.calls import call_words
 from gateway.view.paint import Line, Look, Piece, Tone, cut_line, line, line_width
@@ -12,6 +13,7 @@ ROLE_MAX: Final = 20
 ROLE_FROM: Final = 110
 METER_FROM: Final = 90
 WORDS_MIN: Final = 20
+OVER: Final = frozenset({"succeeded", "skipped"})
 PAST_SHOWN: Final = 2
 ROWS_MIN: Final = 3
 ASKS: Final = {"tool_call": "wants", "outcome": "asks what became of"}
@@ -67,6 +69,8 @@ def _foot(board: Board, now_ms: int, columns: int, look: Look) -> list[Line]:
     done, total = board.progress
     status = board.status.replace("_", " ")
     word = "canceling" if board.canceling and board.end is None else status
+    if isinstance(board.end, RunSucceeded) and board.end.given_up:
+        word = f"{status} without {listed(board.end.given_up, most=3)}"
     began = [
         f"{done}/{plural(total, 'step')}" if total else "no plan yet",
         duration(end - board.first_ms) if board.first_ms else "",
@@ -115,7 +119,7 @@ def _block(board: Board, step: Step, *, now_ms: int, columns: int, look: Look) -
         left.append(Piece("  " + pad(look.cut(step.role, roles), roles), "dim"))
     right = _right(step, now_ms, columns)
     room = columns - sum(width(piece if isinstance(piece, str) else piece.text) for piece in left) - width(right) - 4
-    words = pad(look.cut(clean(_words(board, step, look)), max(room, WORDS_MIN)), max(room, WORDS_MIN))
+    words = pad(look.cut(clean(_words(board, step, look, now_ms=now_ms)), max(room, WORDS_MIN)), max(room, WORDS_MIN))
     lines = [line(*left, "  ", Piece(words, _words_tone(step)), "  ", Piece(right, "dim"))]
     below = [_below_past(past, look) for past in step.past[-PAST_SHOWN:]]
     if len(step.calls) > 1:
@@ -150,10 +154,12 @@ def _words_tone(step: Step) -> Tone:
             return "dim"
 
 
-def _words(board: Board, step: Step, look: Look) -> str:
+def _words(board: Board, step: Step, look: Look, *, now_ms: int) -> str:
     match step.status:
         case "pending":
-            missing = [key for key in step.needs if key in board.steps and board.steps[key].status != "succeeded"]
+            if step.retry_ms:
+                return f"{step.note}, tried again {_in(step.retry_ms, now_ms)}"
+            missing = [key for key in step.needs if key in board.steps and board.steps[key].status not in OVER]
             waits = f"waits for {listed(missing, most=3)}" if missing else "ready"
             return f"{step.note}, {waits}" if step.note else waits
         case "running" | "waiting":
@@ -164,8 +170,14 @@ def _words(board: Board, step: Step, look: Look) -> str:
             return f"{step.status}: {step.note}" if step.note else step.status
 
 
+def _in(at_ms: int, now_ms: int) -> str:
+    return f"in {duration(at_ms - now_ms)}" if at_ms > now_ms else "now"
+
+
 def _doing(step: Step, look: Look) -> str:
-    again = f"attempt {step.attempt}, " if step.attempt > 1 else ""
+    of = f" of {step.attempts_max}" if step.attempts_max else ""
+    second = f"fallback {step.role}, " if step.fallback else ""
+    again = f"{second}attempt {step.attempt}{of}, " if step.attempt > 1 else ""
     turn = f"turn {step.turn}, " if step.turn else ""
     calls = list(step.calls.values())
     if calls and all(call.check for call in calls):

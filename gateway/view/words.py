@@ -22,20 +22,23 @@ from events.run import (
     RunResumed,
     RunStarted,
     RunSucceeded,
+    RunTimedOut,
     RunTurnFailed,
     StepCanceled,
     StepConflicted,
     StepFailed,
+    StepGivenUp,
     StepReopened,
     StepStarted,
     StepSucceeded,
+    StepTimedOut,
     TimerSet,
 )
 from events.tool import ToolFact
 from gateway.view.budget_words import of_budget
 from gateway.view.calls import quoted, short
 from gateway.view.say import Words, aside, bad, because, clock, done, fault, left, note, spent, warn, who, working
-from gateway.view.text import clean, listed, plural
+from gateway.view.text import clean, duration, listed, plural
 from gateway.view.work_words import of_agent, of_tool
 
 
@@ -66,6 +69,8 @@ def _of_run(fact: RunFact) -> Words:
         case PlanAccepted(plan=plan):
             keys = listed((step.id for step in plan.steps), most=9)
             return done(f"plan accepted: {plural(len(plan.steps), 'step')} ({keys})")
+        case RunCancelRequested(timed_out=True, reason=reason):
+            return warn(f"the run's time is over, what goes on is stopped{because(reason)}")
         case RunCancelRequested(by=by, reason=reason):
             return warn(f"cancel asked for by {who(by)}{because(reason)}")
         case RunPaused(by=by, reason=reason):
@@ -74,6 +79,10 @@ def _of_run(fact: RunFact) -> Words:
             return working(f"run resumed by {who(by)}{because(reason)}")
         case RunCanceled(by=by, reason=reason):
             return bad(f"run canceled by {who(by)}{because(reason)}")
+        case RunTimedOut(reason=reason):
+            return bad(f"run timed out{because(reason)}")
+        case RunSucceeded(summary=summary, given_up=(_, *_) as keys):
+            return warn(f"run succeeded without {listed(keys)}: {short(summary)}")
         case RunSucceeded(summary=summary):
             return done(f"run succeeded: {short(summary)}")
         case RunFailed(code=code, reason=reason, step=step):
@@ -91,6 +100,8 @@ _StepFact = (
     | StepSucceeded
     | StepConflicted
     | StepFailed
+    | StepTimedOut
+    | StepGivenUp
     | StepReopened
     | StepCanceled
     | GatePassed
@@ -102,8 +113,9 @@ _StepFact = (
 
 def _of_step(fact: _StepFact) -> Words:
     match fact:
-        case StepStarted(role=role, attempt=attempt, findings=findings, conflicts=conflicts):
-            again = f", attempt {attempt}" if attempt > 1 else ""
+        case StepStarted(role=role, attempt=attempt, findings=findings, conflicts=conflicts) as fact:
+            of = f" of {fact.attempts_max}" if fact.attempts_max else ""
+            again = f", {'the fallback role, ' if fact.fallback else ''}attempt {attempt}{of}" if attempt > 1 else ""
             why = f", {plural(len(findings), 'finding')} to mend" if findings else ""
             met = f", after a conflict on {listed(map(clean, conflicts))}" if conflicts else ""
             return working(f"step started by {role}{again}{why}{met}")
@@ -112,10 +124,15 @@ def _of_step(fact: _StepFact) -> Words:
             return done(f"step succeeded: {short(summary)}{aside(files, spent(usage))}")
         case StepConflicted(paths=paths):
             return warn(f"step conflicted on {listed(map(clean, paths))}: it is tried again from what is there now")
-        case StepFailed(code=code, reason=reason, final=final):
-            return bad(f"step failed{' for good' if final else ', and is tried again'}: {fault(code, reason)}")
-        case StepReopened(by=by):
-            return working(f"step opened again by {who(by)}")
+        case StepFailed(code=code, reason=reason):
+            return bad(f"step failed{_after(fact)}: {fault(code, reason)}")
+        case StepTimedOut(seconds=seconds):
+            return warn(f"step timed out after {duration(round(seconds * 1000))}: its agent is told to stop")
+        case StepGivenUp(code=code, reason=reason, by=by):
+            said = f"{who(by)} lets the run go on" if by else "the run goes on"
+            return warn(f"step given up, {said} without it: {fault(code, reason)}")
+        case StepReopened(by=by, comment=comment):
+            return working(f"step opened again by {who(by)}{because(comment)}")
         case StepCanceled():
             return bad("step canceled")
         case GatePassed(verdict=verdict, usage=usage):
@@ -128,6 +145,23 @@ def _of_step(fact: _StepFact) -> Words:
             return done(f"gate waived by {who(by)}{because(comment)}")
         case GateReopened(by=by, comment=comment, rework=rework):
             return working(f"gate opened again by {who(by)}, back to {listed(rework)}{because(comment)}")
+
+
+def _after(fact: StepFailed) -> str:
+    """Say what follows a failed attempt."""
+    match fact.next or ("fail" if fact.final else "retry"):
+        case "retry":
+            return f", and is tried again{f' at {clock(fact.retry_at)}' if fact.retry_at else ''}"
+        case "fallback":
+            return ", its fallback role takes it up"
+        case "ask":
+            return ", a human is asked"
+        case "degrade":
+            return ", and is given up"
+        case "fail":
+            return " for good"
+        case "stop":
+            return " while the run stops"
 
 
 def _of_door(fact: DoorFact) -> Words:

@@ -49,6 +49,7 @@ WANTED: Final = {
     "tool_call": "approval wanted",
     "question": "question",
     "gate": "decision wanted",
+    "step": "decision wanted",
     "outcome": "nobody knows whether it happened, and a human must say so",
 }
 DECIDED: Final = {"approve": "approved", "edit": "approved as edited", "respond": "answered", "reject": "rejected"}
@@ -123,6 +124,8 @@ def of_tool(fact: ToolFact) -> Words:
         case ToolAttemptFailed(attempt=attempt, code=code, reason=reason, retry_at=retry_at, probe=probe):
             what = "asking what became of the call" if probe else "tool"
             return warn(f"{what} failed, attempt {attempt}, tried again at {clock(retry_at)}: {fault(code, reason)}")
+        case ToolCompleted(data={"exit_code": int(code)}, text=text, duration_ms=took) if code:
+            return bad(f"command failed: {short(text)}{aside(duration(took))}")
         case ToolCompleted(text=text, changes=changes, artifacts=artifacts, duration_ms=took):
             return done(f"tool done: {short(text)}{aside(left(changes, len(artifacts)), duration(took))}")
         case ToolFailed(code=code, reason=reason):

@@ -16,7 +16,7 @@ from gateway.settings import Settings
 from gateway.system import System, open_system, run_worker
 from toolbox.tool import Tool
 
-ENDS = ("run.succeeded.v1", "run.failed.v1", "run.canceled.v1")
+ENDS = ("run.succeeded.v1", "run.failed.v1", "run.canceled.v1", "run.timed_out.v1")
 ROLE = "dev"
 REVIEWER = "reviewer"
 

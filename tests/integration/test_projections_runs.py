@@ -255,3 +255,47 @@ async def test_text_that_postgres_cannot_hold_is_stored_without_its_nul(store: S
         StepStarted(step="stp_x", key="x", role="r\0", attempt=1, actor="stp_x", title="\0", conflicts=("\0",))
     )
     assert (await row_of(store, story)).goal == "a\N{REPLACEMENT CHARACTER}b"
+
+
+async def test_a_run_waits_on_the_timer_of_a_step_that_is_to_be_tried_again(store: Store):
+    story = Story(History())
+    story.start()
+    actor = story.begin("analyze")
+    story.fail("analyze", next_="retry", retry_ms=5_000)
+    row = await row_of(store, story)
+    assert row.status == "waiting"
+    assert row.waiting_on == (Wait("timer", f"retry-{actor}", story.history.now_ms),)
+    story.begin("analyze")
+    row = await row_of(store, story)
+    assert (row.status, row.waiting_on) == ("running", ())
+
+
+async def test_a_run_that_asks_about_a_failed_step_needs_input(store: Store):
+    story = Story(History())
+    story.start()
+    story.begin("analyze")
+    call = story.fail("analyze", next_="ask")
+    row = await row_of(store, story)
+    assert (row.status, [wait.id for wait in row.waiting_on]) == ("needs_input", [approval_of(call)])
+
+
+async def test_a_degraded_run_names_what_it_went_on_without(store: Store):
+    story = Story(History())
+    story.start()
+    story.begin("analyze")
+    story.fail("analyze", next_="degrade")
+    story.give_up("analyze")
+    story.succeeded("analyze")
+    row = await row_of(store, story)
+    assert (row.status, row.degraded, row.given_up, row.steps_done) == ("succeeded", True, ("analyze",), 0)
+
+
+async def test_a_run_whose_time_was_over_is_timed_out_with_its_reason(store: Store):
+    story = Story(History())
+    story.start()
+    story.begin("analyze")
+    story.timed_out()
+    row = await row_of(store, story)
+    assert (row.status, row.code) == ("timed_out", "timed_out")
+    assert "run_seconds" in (row.reason or "")
+    assert row.ended_at == story.history.now_ms

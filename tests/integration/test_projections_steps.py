@@ -290,3 +290,48 @@ async def test_what_is_carried_over_is_done_and_its_files_and_artifacts_are_ther
     assert (row.steps_done, row.steps_total) == (2, 5)
     assert [each.name for each in (await artifacts(store, "default", run="run_2")).data] == ["docs/spec.md"]
     assert [file.path for file in await files(store, "default", "run_2")] == ["docs/spec.md"]
+
+
+async def test_a_step_that_waits_to_be_tried_again_says_until_when(store: Store):
+    story = Story(History())
+    story.start()
+    story.begin("analyze")
+    story.fail("analyze", next_="retry", retry_ms=5_000)
+    row = (await rows_of(store, story))["analyze"]
+    assert (row.status, row.code) == ("waiting", "turns")
+    assert row.retry_at == story.history.now_ms - TICK_MS + 5_000
+    story.begin("analyze")
+    row = (await rows_of(store, story))["analyze"]
+    assert (row.status, row.retry_at) == ("assigned", None)
+
+
+async def test_the_fallback_role_takes_the_steps_row_over(store: Store):
+    story = Story(History())
+    story.start()
+    story.begin("analyze")
+    story.fail("analyze", next_="fallback")
+    assert (await statuses(store, story))["analyze"] == "ready"
+    actor = story.begin("analyze", "manager")
+    row = (await rows_of(store, story))["analyze"]
+    assert (row.role, row.attempt, row.actor) == ("manager", 2, actor)
+
+
+async def test_a_step_given_up_is_skipped_with_its_fault_and_opens_the_way_for_the_next(store: Store):
+    story = Story(History())
+    story.start()
+    story.begin("analyze")
+    story.fail("analyze", next_="degrade")
+    story.give_up("analyze")
+    rows = await rows_of(store, story)
+    assert (rows["analyze"].status, rows["analyze"].code, rows["analyze"].reason) == ("skipped", "turns", "too many")
+    assert (rows["backend"].status, rows["review"].status) == ("ready", "pending")
+
+
+async def test_a_step_a_human_is_asked_about_waits_until_it_is_opened_again(store: Store):
+    story = Story(History())
+    story.start()
+    story.begin("analyze")
+    story.fail("analyze", next_="ask")
+    assert (await statuses(store, story))["analyze"] == "waiting"
+    story.reopen_step("analyze")
+    assert (await statuses(store, story))["analyze"] == "ready"

@@ -28,7 +28,7 @@ SETTINGS = {
     "CALLBOARD_APPROVAL_POLICY": "auto",
     "CALLBOARD_ACK_WAIT_SECONDS": "2",
 }
-ENDS = ("run.succeeded.v1", "run.failed.v1", "run.canceled.v1")
+ENDS = ("run.succeeded.v1", "run.failed.v1", "run.canceled.v1", "run.timed_out.v1")
 
 
 async def demo(one: House, victim: str, seed: int) -> tuple[str, list[Record]]:

@@ -11,7 +11,7 @@ from events.subjects import run_scope
 from tests.system.processes import DEMO, house
 
 RUNS = 10
-ENDS = ("run.succeeded.v1", "run.failed.v1", "run.canceled.v1")
+ENDS = ("run.succeeded.v1", "run.failed.v1", "run.canceled.v1", "run.timed_out.v1")
 
 
 async def end(log: JetStreamLog, run: str) -> str:

@@ -54,7 +54,7 @@ def opened(story: Scenario) -> list[str]:
 
 def end(story: Scenario, key: str, fact: Any) -> list[Any]:
     actor = story.state.steps[key].actor
-    command = AgentEnded(id=str(story.seq), now_ms=NOW, actor=actor, seq=story.seq, end=fact)
+    command = AgentEnded(id=str(story.seq), now_ms=story.now, actor=actor, seq=story.seq, end=fact)
     return [*story.when(command), *story.rest()]
 
 

@@ -1,8 +1,10 @@
 """The rules a plan must keep: each fault names its path."""
 
+from typing import Any
+
 import pytest
 
-from events.plan import ROUNDS_MAX, STEPS_MAX, Gate, Plan, PlanStep, ancestors, descendants, faults
+from events.plan import ROUNDS_MAX, STEPS_MAX, Gate, Plan, PlanStep, Retry, ancestors, descendants, faults
 
 ROLES = ("coder", "reviewer")
 
@@ -95,3 +97,34 @@ def test_steps_that_can_run_at_once_may_not_write_the_same_place(one: str, two: 
 
 def test_paths_that_only_begin_alike_do_not_overlap() -> None:
     assert faults(plan(step("a", writes=("src",)), step("b", writes=("src-two", "src.py"))), ROLES) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        ({"retry": Retry(attempts_max=-1)}, "steps[0].retry.attempts_max"),
+        ({"retry": Retry(attempts_max=101)}, "steps[0].retry.attempts_max"),
+        ({"retry": Retry(backoff_seconds=-1)}, "steps[0].retry.backoff_seconds"),
+        ({"retry": Retry(backoff_seconds=90)}, "steps[0].retry.backoff_seconds"),
+        ({"retry": Retry(backoff_seconds_max=1e9)}, "steps[0].retry.backoff_seconds_max"),
+        ({"timeout_seconds": -1}, "steps[0].timeout_seconds"),
+        ({"timeout_seconds": float("nan")}, "steps[0].timeout_seconds"),
+        ({"timeout_seconds": float("inf")}, "steps[0].timeout_seconds"),
+        ({"fallback": "chef"}, "steps[0].fallback"),
+        ({"fallback": "coder"}, "steps[0].fallback"),
+    ],
+)
+def test_what_follows_a_failure_is_bounded_and_each_fault_names_its_place(more: dict[str, Any], place: str) -> None:
+    (fault,) = faults(plan(step("a", **more)), ROLES)
+    assert fault.startswith(f"{place}: ")
+
+
+def test_a_step_may_say_all_of_what_follows_its_failure() -> None:
+    full = step(
+        "a",
+        retry=Retry(attempts_max=5, backoff_seconds=0, backoff_seconds_max=0),
+        timeout_seconds=0.5,
+        fallback="reviewer",
+        on_failure="degrade",
+    )
+    assert faults(plan(full), ROLES) == []

@@ -59,13 +59,16 @@ from events.run import (
     RunResumed,
     RunStarted,
     RunSucceeded,
+    RunTimedOut,
     RunTurnFailed,
     StepCanceled,
     StepConflicted,
     StepFailed,
+    StepGivenUp,
     StepReopened,
     StepStarted,
     StepSucceeded,
+    StepTimedOut,
     TimerSet,
 )
 from events.tool import (
@@ -112,6 +115,33 @@ SAID: list[tuple[Fact, str]] = [
     (StepConflicted(**STEP, paths=("a", "b")), "step conflicted on a, b: it is tried again from what is there now"),
     (StepFailed(**STEP, code="turns", reason="too many"), "step failed, and is tried again: turns: too many"),
     (StepReopened(step="stp_1", key="code", by="ann"), "step opened again by ann"),
+    (
+        StepFailed(**STEP, code="overloaded", reason="529", next="retry", retry_at=LATER),
+        "step failed, and is tried again at 14:13:20Z: overloaded: 529",
+    ),
+    (
+        StepFailed(**STEP, code="turns", reason="too many", next="fallback"),
+        "step failed, its fallback role takes it up: turns: too many",
+    ),
+    (StepFailed(**STEP, code="turns", reason="too many", next="ask"), "step failed, a human is asked: turns: too many"),
+    (StepFailed(**STEP, code="turns", reason="too many", final=True), "step failed for good: turns: too many"),
+    (
+        StepStarted(step="s", key="code", role="senior", attempt=4, actor="s-4", attempts_max=6, fallback=True),
+        "step started by senior, the fallback role, attempt 4 of 6",
+    ),
+    (
+        StepTimedOut(step="s", key="code", attempt=1, seconds=90),
+        "step timed out after 1m 30s: its agent is told to stop",
+    ),
+    (
+        StepGivenUp(step="s", key="code", attempt=1, code="turns", reason="too many"),
+        "step given up, the run goes on without it: turns: too many",
+    ),
+    (
+        StepGivenUp(step="s", key="code", attempt=1, code="turns", reason="too many", by="ann"),
+        "step given up, ann lets the run go on without it: turns: too many",
+    ),
+    (StepReopened(step="s", key="code", by="ann", comment="again"), "step opened again by ann: again"),
     (StepCanceled(**STEP), "step canceled"),
     (GatePassed(**STEP, verdict=Verdict(passed=True, summary="good")), "gate passed: good"),
     (
@@ -127,7 +157,16 @@ SAID: list[tuple[Fact, str]] = [
     (RunCancelRequested(by="ann", reason="enough"), "cancel asked for by ann: enough"),
     (RunPaused(by="ann", reason="lunch"), "run paused by ann: lunch"),
     (RunResumed(by="ann"), "run resumed by ann"),
+    (
+        RunCancelRequested(by="its deadline", reason="60 s are over", timed_out=True),
+        "the run's time is over, what goes on is stopped: 60 s are over",
+    ),
+    (RunTimedOut(reason="60 s are over"), "run timed out: 60 s are over"),
     (RunCanceled(by=""), "run canceled by nobody named"),
+    (
+        RunSucceeded(summary="good enough", degraded=True, given_up=("a", "b")),
+        "run succeeded without a, b: good enough",
+    ),
     (RunSucceeded(summary="all good"), "run succeeded: all good"),
     (RunFailed(code="turns", reason="too many", step="code"), "run failed at code: turns: too many"),
     (RunTurnFailed(message="7", error="KeyError"), "a turn of the run failed inside the engine: KeyError"),

@@ -96,7 +96,12 @@ async def test_a_plan_comes_back_whole() -> None:
         {**STEP, "id": "review", "needs": ["build"], "gate": {"rework": ["build"]}, "validate": [["python3", "-V"]]},
     ]
     output = await use(submit_plan, await a_branch(), steps=steps)
-    full = {"title": "", "needs": [], "expects": [], "writes": [], "validate": [], "gate": None}
+    full = {"title": "", "needs": [], "expects": [], "writes": [], "validate": [], "gate": None} | {
+        "retry": None,
+        "timeout_seconds": None,
+        "fallback": "",
+        "on_failure": "fail",
+    }
     assert output.data == {
         "steps": [full | STEP, full | steps[1] | {"gate": {"rework": ["build"], "rounds": 2}}],
     }
