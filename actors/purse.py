@@ -106,6 +106,10 @@ def take(purse: Purse, record: Record) -> Purse:
             return replace(purse, exhausted=fact, exhausted_ms=record.time_ms)
         case BudgetRaised() as fact:
             return replace(purse, total=fact.budget, until_seq=record.seq, exhausted=None)
+        case StepFailed(seq=0) as fact:
+            actor = attempt_at(fact.step, fact.attempt)
+            held = budget.reserved(purse.holds[actor]) if actor in purse.holds else Amount()
+            return _close(replace(purse, used=purse.used + held), actor, Usage())
         case fact if isinstance(fact, Closed):
             return _close(purse, attempt_at(fact.step, fact.attempt), fact.usage)
         case _:

@@ -132,7 +132,7 @@ def timer_fired(state: RunState, command: TimerFired) -> list[Fact]:
         return []
     grace_ms = step.timed_out_ms + GRACE_MS
     if timer.startswith(GRACE) and step.timed_out and is_due(command, asked=step.timed_out, at_ms=grace_ms):
-        return [timed_out(state, step, command, seq=state.seen.last)]
+        return [timed_out(state, step, command, seq=0)]
     if timer.startswith(DUE) and not step.timed_out and not state.paused and _over(command, step):
         seconds = timeout_seconds(state.request, step)
         return [StepTimedOut(step=step.id, key=step.spec.id, attempt=step.attempt, seconds=seconds)]

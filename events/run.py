@@ -165,7 +165,7 @@ class StepConflicted(Fact, frozen=True, kw_only=True, tag="step.conflicted.v1"):
 class StepFailed(Fact, frozen=True, kw_only=True, tag="step.failed.v1"):
     """An attempt failed. `next` is what follows: another one (at `retry_at`, ms since the epoch, 0: at once), the fallback role's
     first, a human is asked by the call `ask`, the step is given up, (`final`) the run fails, or nothing, as the run stops anyway.
-    Empty in old logs: retry, or fail.
+    Empty in old logs: retry, or fail. `seq` is the agent's last fact, 0 if it had not ended: what it used is not known.
     """
 
     step: str
