@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final, Protocol, cast
 
 import msgspec
@@ -148,7 +148,8 @@ class Performer:
                             pass  # a sign of life
                         case Delta(text=text):
                             span.chunk()
-                            await self.deltas(state.address, state.turn, text)
+                            with suppress(LogUnavailable):  # words that nobody hears are no reason to pay twice
+                                await self.deltas(state.address, state.turn, text)
                         case Answer():
                             span.answered(model=part.model, stop=part.stop, usage=part.usage)
                             return part

@@ -1,7 +1,7 @@
 """A log, workers and a cassette in one process, for tests that watch how a run goes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -98,15 +98,19 @@ async def rig(
     script: Cassette,
     *,
     workers: int = 1,
-    tools: dict[str, Tool] | None = None,
+    tools: Mapping[str, Tool] | None = None,
+    urls: Sequence[str] = (),
     **settings: Any,
 ) -> AsyncGenerator[Rig, None]:
-    """Open a door's system and `workers` more, each working; they drain at the end."""
-    options = Settings(nats_url=nats_url, home=str(home), drain_seconds=1, **settings)
+    """Open a door's system and `workers` more, each working, at `urls` if given; they drain at the end."""
+    options = [
+        Settings(nats_url=url, home=str(home), drain_seconds=1, **settings)
+        for url in (nats_url, *(urls or [nats_url] * workers))
+    ]
     async with AsyncExitStack() as stack:
         systems = [
-            await stack.enter_async_context(open_system(options, name=f"system-{n}", cassette=script, tools=tools))
-            for n in range(workers + 1)
+            await stack.enter_async_context(open_system(one, name=f"system-{n}", cassette=script, tools=tools))
+            for n, one in enumerate(options)
         ]
         async with asyncio.TaskGroup() as group:
             made = Rig(systems, group)
