@@ -1,6 +1,7 @@
 """Claude, by Anthropic's SDK: the one door to it. One try a call, for tries are counted in the log and nowhere else."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, contextmanager, suppress
 from importlib import import_module
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 API_URL = "https://api.anthropic.com"
 CONNECT_SECONDS = 10.0
 DRAIN_SECONDS = 0.2
+ALIVE_SECONDS = 5.0
 
 _log = structlog.get_logger()
 
@@ -40,7 +42,7 @@ class ModelKeyMissing(ModelError):
 class AnthropicModel:
     """A provider. Without a key it can be made, and says so when it is called.
 
-    `idle_seconds` is the longest silence, where a ping breaks it; `total_seconds` the longest call.
+    `idle_seconds` is the longest silence, where a ping breaks it; `total_seconds` the longest call; a request may allow less.
     """
 
     def __init__(
@@ -49,8 +51,8 @@ class AnthropicModel:
         api_key: str | None,
         base_url: str | None = None,
         prices: Prices | None = None,
-        idle_seconds: float = 60,
-        total_seconds: float = 600,
+        idle_seconds: float = math.inf,
+        total_seconds: float = math.inf,
     ) -> None:
         self._key = (api_key or "").strip()
         self._url = base_url or API_URL
@@ -69,10 +71,16 @@ class AnthropicModel:
         """Yield words as they come, then the whole answer with its cost; raises ModelError."""
         self.check()
         incoming = Incoming()
-        async with aclosing(self._events(request_body(request))) as events:
+        clock = asyncio.get_running_loop().time
+        spoke = clock()
+        async with aclosing(self._events(request)) as events:
             async for event in events:
                 if delta := incoming.take(event):
                     yield delta
+                    spoke = clock()
+                elif clock() - spoke >= ALIVE_SECONDS:
+                    yield Delta("")
+                    spoke = clock()
         yield self._priced(incoming.answer())
 
     async def close(self) -> None:
@@ -80,13 +88,15 @@ class AnthropicModel:
         if self._client is not None:
             await self._client.close()
 
-    async def _events(self, body: dict[str, Any]) -> AsyncGenerator[WireEvent, None]:
+    async def _events(self, request: ModelRequest) -> AsyncGenerator[WireEvent, None]:
         client = await self._connected()
-        deadline = asyncio.get_running_loop().time() + self._total
-        with self._model_errors():
+        idle, total = min(self._idle, request.idle_seconds), min(self._total, request.seconds_max)
+        deadline = asyncio.get_running_loop().time() + total
+        with self._model_errors(idle=idle, total=total):
             async with AsyncExitStack() as stack:
                 async with asyncio.timeout_at(deadline):
-                    response = await stack.enter_async_context(_post(client, body))
+                    post = _post(client, request_body(request), idle_seconds=idle)
+                    response = await stack.enter_async_context(post)
                 events = await stack.enter_async_context(aclosing(_wire_events(response.http_response)))
                 while True:
                     async with asyncio.timeout_at(deadline):
@@ -102,11 +112,11 @@ class AnthropicModel:
         # The import takes one to two seconds, in which the loop has heartbeats to send.
         await asyncio.to_thread(import_module, "anthropic")
         if self._client is None:
-            self._client = _open(self._key, self._url, idle_seconds=self._idle)
+            self._client = _open(self._key, self._url)
         return self._client
 
     @contextmanager
-    def _model_errors(self) -> Generator[None, None, None]:
+    def _model_errors(self, *, idle: float, total: float) -> Generator[None, None, None]:
         import anthropic
         import httpx2
 
@@ -115,9 +125,9 @@ class AnthropicModel:
         except anthropic.APIStatusError as error:
             raise refused(_refusal(error)) from error
         except (anthropic.APITimeoutError, httpx2.TimeoutException) as error:
-            raise _back_off("idle_timeout", f"the provider was silent for {self._idle:g} s") from error
+            raise _back_off("idle_timeout", f"the provider was silent for {idle:g} s") from error
         except TimeoutError as error:
-            raise _back_off("total_timeout", f"the answer took longer than {self._total:g} s") from error
+            raise _back_off("total_timeout", f"the answer took longer than {total:g} s") from error
         except anthropic.APIConnectionError as error:
             raise _back_off("unreachable", f"{self._url} cannot be reached: {error.__cause__}") from error
         except httpx2.RequestError as error:
@@ -133,23 +143,25 @@ class AnthropicModel:
         return msgspec.structs.replace(answer, usage=msgspec.structs.replace(answer.usage, cost_micros=cost or 0))
 
 
-def _open(key: str, url: str, *, idle_seconds: float) -> "AsyncAnthropic":
-    import httpx2
+def _open(key: str, url: str) -> "AsyncAnthropic":
     from anthropic import AsyncAnthropic
 
     return AsyncAnthropic(
         api_key=key,
         base_url=url,
         max_retries=0,
-        timeout=httpx2.Timeout(idle_seconds, connect=min(CONNECT_SECONDS, idle_seconds)),
         # The span of a call is ours; with theirs every token would be counted twice, and our trace id sent away.
         open_telemetry=False,
     )
 
 
-def _post(client: "AsyncAnthropic", body: dict[str, Any]) -> "AbstractAsyncContextManager[AsyncAPIResponse[Any]]":
+def _post(
+    client: "AsyncAnthropic", body: dict[str, Any], *, idle_seconds: float
+) -> "AbstractAsyncContextManager[AsyncAPIResponse[Any]]":
+    import httpx2
+
     create = cast("Callable[..., Any]", client.messages.with_streaming_response.create)
-    return create(**body)
+    return create(**body, timeout=httpx2.Timeout(idle_seconds, connect=min(CONNECT_SECONDS, idle_seconds)))
 
 
 async def _wire_events(response: "httpx2.Response") -> AsyncGenerator[WireEvent, None]:

@@ -71,10 +71,25 @@ class CallLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     for_each: Each | None = None
 
 
+class Fails(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The provider refuses the first `times` tries (0: all) with an HTTP status: 429, 500, 529, 401, ...
+
+    `retry_after` are the seconds that it then tells to wait.
+    """
+
+    status: Annotated[int, msgspec.Meta(ge=400, le=599)]
+    times: Annotated[int, msgspec.Meta(ge=0)] = 1
+    retry_after: Annotated[float, msgspec.Meta(ge=0, le=DELAY_SECONDS_MAX)] | None = None
+
+
 class TurnLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One answer: words, calls (several are parallel), or both; or the first of `first_of` whose `when` holds."""
+    """One answer: words, calls (several are parallel), or both; or the first of `first_of` whose `when` holds.
+
+    With `fails` the provider refuses to answer first.
+    """
 
     when: When = When()
+    fails: Fails | None = None
     say: str = ""
     calls: tuple[CallLine, ...] = ()
     delay: Delay | None = None
@@ -172,7 +187,8 @@ def _checked_turn(turn: TurnLine, *, source: str, key: str, base: Path | None) -
         raise CassetteError(
             source, key, "has `first_of` and an answer of its own; put the answer into `first_of` as its last"
         )
-    if not turn.first_of and not turn.say and not turn.calls:
+    always_fails = turn.fails is not None and turn.fails.times == 0
+    if not turn.first_of and not turn.say and not turn.calls and not always_fails:
         raise CassetteError(source, key, "answers nothing; give it `say`, `calls` or `first_of`")
     variants = [
         _checked_turn(variant, source=source, key=f"{key}.first_of[{index}]", base=base)

@@ -5,13 +5,14 @@ from typing import Any
 import msgspec
 
 from actors.brief import planner_brief, step_brief
+from actors.call_limits import limited
 from actors.decider import (
     Create,
     Want,
 )
 from actors.run_letters import create_letter
 from actors.run_state import PLANNER, RunState, Step
-from events.agent import AgentRequested
+from events.agent import CHECK, AgentRequested
 from events.budget import Rate
 from events.run import (
     RunRequested,
@@ -44,7 +45,10 @@ def _create_agent(state: RunState, request: RunRequested, step: Step) -> Create:
         brief=_planner_brief(state, request, step) if planner else _brief(state, request, step),
         definition=role.definition,
         model=role.model,
-        tools={name: request.tools[name] for name in role.tools if name in request.tools},
+        tools={
+            name: limited(name, request.tools[name], step.spec.calls) for name in role.tools if name in request.tools
+        },
+        check=limited("run_check", request.tools.get("run_check", CHECK), step.spec.calls),
         files=state.head,
         writes=step.spec.writes,
         expects=step.spec.expects,

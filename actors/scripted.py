@@ -11,7 +11,20 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from actors.cassette import ANY, Cassette, CassetteError, Each, FileText, Said, StepLine, TurnLine, When, load_cassette
+from actors.anthropic_errors import Refusal, refused
+from actors.cassette import (
+    ANY,
+    Cassette,
+    CassetteError,
+    Each,
+    Fails,
+    FileText,
+    Said,
+    StepLine,
+    TurnLine,
+    When,
+    load_cassette,
+)
 from actors.model import Answer, Block, Delta, Message, ModelError, ModelRequest, Text, ToolResult, ToolUse, Usage
 from actors.prices import list_prices, resolve_model
 
@@ -44,6 +57,9 @@ class ScriptedModel:
         turn, values = _find(self._cassette, request)
         blocks = _blocks(turn, request, values)
         delay = self._cassette.delay if turn.delay is None else turn.delay
+        if turn.fails is not None and (not turn.fails.times or request.attempt_at_turn <= turn.fails.times):
+            await asyncio.sleep(delay / self._speed)
+            raise _refusal(turn.fails)
         pieces = [piece for block in blocks if isinstance(block, Text) for piece in _pieces(block.text)]
         for piece in pieces:
             await asyncio.sleep(delay / self._speed / (len(pieces) + 1))
@@ -52,6 +68,12 @@ class ScriptedModel:
         called = any(isinstance(block, ToolUse) for block in blocks)
         stop = turn.stop or ("tool_use" if called else "end_turn")
         yield Answer(blocks=blocks, stop=stop, usage=_usage(request, blocks), model=MODEL_NAME)
+
+
+def _refusal(fails: Fails) -> ModelError:
+    """Return what a provider's refusal means, as the real one's does."""
+    after = "" if fails.retry_after is None else str(fails.retry_after)
+    return refused(Refusal(status=fails.status, message="as the cassette says", retry_after=after))
 
 
 def _find(cassette: Cassette, request: ModelRequest) -> tuple[TurnLine, dict[str, str]]:

@@ -12,6 +12,8 @@ ROUNDS_MAX: Final = 10
 ATTEMPTS_MAX: Final = 100
 BACKOFF_SECONDS_MAX: Final = 24 * 3600
 TIMEOUT_SECONDS_MAX: Final = 366 * 24 * 3600
+CALL_SECONDS_MAX: Final = 24 * 3600
+CALL_ATTEMPTS_MAX: Final = 20
 _KEY: Final = pattern(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _ATTEMPT_SUFFIX: Final = pattern(r".*-[0-9]+")
 
@@ -34,11 +36,19 @@ class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     backoff_seconds_max: float = 60.0
 
 
+class CallLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """How a step's calls of one tool differ from what the tool says: how long one may take, how often it is made at most."""
+
+    timeout_seconds: float | None = None
+    attempts_max: int | None = None
+
+
 class PlanStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One unit of the plan, done by one role.
 
     `id` is the step's key in its plan, `expects` the artifacts (paths) it must leave, `writes` what it may write (empty: anything),
     `validate` the commands that the engine runs: after the work of a plain step, before a gate's reviewer begins.
+    `calls` says how long calls of a tool may take in this step, and how often they are made at most.
     An attempt may take `timeout_seconds` in all, waits included (0: no limit; none given: the run's). When the role's attempts
     are used up, role `fallback` has as many; when those are too, `on_failure` says what becomes of the run.
     """
@@ -56,6 +66,7 @@ class PlanStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     timeout_seconds: float | None = None
     fallback: str = ""
     on_failure: Literal["fail", "ask", "degrade"] = "fail"
+    calls: dict[str, CallLimits] = {}
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -76,6 +87,7 @@ def faults(plan: Plan, roles: Iterable[str]) -> list[str]:
         *_reference_faults(plan),
         *_path_faults(plan),
         *_retry_faults(plan),
+        *_call_faults(plan),
     ]
     return found or _cycle_faults(plan) or [*_gate_faults(plan), *_overlap_faults(plan)]
 
@@ -157,6 +169,19 @@ def _retry_faults(plan: Plan) -> list[str]:
                 f"steps[{index}].retry.backoff_seconds: {retry.backoff_seconds:g} is more than its backoff_seconds_max, "
                 f"{retry.backoff_seconds_max:g}"
             )
+    return found
+
+
+def _call_faults(plan: Plan) -> list[str]:
+    most = {"timeout_seconds": CALL_SECONDS_MAX, "attempts_max": CALL_ATTEMPTS_MAX}
+    found: list[str] = []
+    for index, step in enumerate(plan.steps):
+        for tool, limits in step.calls.items():
+            for field, limit in most.items():
+                value = getattr(limits, field)
+                least = 1 if field == "attempts_max" else 0.01
+                if value is not None and not least <= value <= limit:
+                    found.append(f"steps[{index}].calls.{tool[:60]}.{field}: {value} must be {least} to {limit}")
     return found
 
 

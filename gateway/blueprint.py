@@ -225,6 +225,7 @@ async def pin(
     """
     known = tools if tools is not None else registry()
     _check_endings(blueprint)
+    _check_calls(blueprint, known)
     used = set(blueprint.roles)
     if blueprint.plan:
         used = {role for step in blueprint.plan.steps for role in (step.role, step.fallback) if role}
@@ -233,6 +234,15 @@ async def pin(
         for name, role in blueprint.roles.items()
         if name in used
     }
+
+
+def _check_calls(blueprint: Blueprint, tools: Mapping[str, Tool]) -> None:
+    """Raise BlueprintError for limits of a tool that does not exist: they would never count."""
+    for place, step in enumerate(blueprint.plan.steps if blueprint.plan else ()):
+        for name in step.calls:
+            if name not in tools:
+                fault = f"no tool {name[:60]!r}; there are: {', '.join(tools)}"
+                raise BlueprintError(f"steps[{place}].calls", fault)
 
 
 def _check_endings(blueprint: Blueprint) -> None:

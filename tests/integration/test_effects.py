@@ -10,10 +10,12 @@ import pytest
 
 from events.blobs import Blobs
 from events.envelope import Record
+from events.plan import CallLimits
+from events.run import Limits
 from events.subjects import Address
 from events.tool import ApprovalRequested, ToolCompleted, ToolFailed, ToolRefused, ToolStarted
 from gateway import from_log
-from gateway.operations import CreateRun, DecideApproval
+from gateway.operations import DecideApproval
 from gateway.system import System
 from tests.integration.engine import Rig, cassette, rig, say, step, turns, types
 from tests.integration.tcp_proxy import TcpProxy
@@ -242,9 +244,9 @@ async def test_a_stopped_workers_late_outcome_settles_an_unsafe_call_that_nobody
 async def test_a_call_whose_workers_keep_dying_ends_after_its_takeovers(nats_url: str, tmp_path: Path) -> None:
     target = Target(slow=3)
     tools = tools_on(target, effect="keyed")
-    definition: dict[str, Any] = {"limits": CreateRun(goal="-").limits.__class__(takeovers_max=1)}
+    limits = Limits(takeovers_max=1)
     async with rig(nats_url, tmp_path, ACTS, workers=3, tools=tools, ack_wait_seconds=ACK_WAIT) as one:
-        run = await one.start(step("a"), **definition)
+        run = await one.start(step("a"), limits=limits)
         for epoch in (1, 2):
             number = await performer(one, run, epoch=epoch)
             await asyncio.wait_for(target.came[epoch - 1].wait(), 10)
@@ -352,3 +354,33 @@ async def test_a_blob_store_that_is_away_for_long_fails_no_call_and_counts_as_no
         records = await one.end(run)
     assert records[-1].type == "run.succeeded.v1"
     assert not {"tool.started", "tool.failed", "tool.attempt_failed"} & set(types(records))
+
+
+async def test_a_steps_own_word_on_its_calls_goes_before_the_tools(nats_url: str, tmp_path: Path) -> None:
+    made = 0
+
+    @tool(effect="read", attempts_max=5, backoff_seconds=0.01, timeout_seconds=600)
+    async def act(ctx: Context) -> str:
+        """Hang."""
+        nonlocal made
+        made += 1
+        await asyncio.Event().wait()
+        return ctx.effect_id
+
+    limits = {"act": CallLimits(timeout_seconds=0.1, attempts_max=2)}
+    async with rig(nats_url, tmp_path, ACTS, tools={**registry(), "act": act}) as one:
+        records = await one.end(await one.start(step("a", calls=limits)))
+    assert made == 2
+    assert [end.code for end in ends(records) if isinstance(end, ToolFailed)] == ["timed_out"]
+
+
+async def test_a_check_that_hangs_is_stopped_by_its_timeout_and_fails_the_step(nats_url: str, tmp_path: Path) -> None:
+    wait = ("python3", "-c", "import time; time.sleep(50)")
+    script = cassette(a=turns([say("write_file", path="a.txt", content="1")]))
+    async with rig(nats_url, tmp_path, script) as one:
+        limits = {"run_check": CallLimits(timeout_seconds=0.5)}
+        run = await one.start(step("a", validate=(wait,), calls=limits), limits=Limits(validation_rounds_max=1))
+        records = await one.until(run, lambda record: record.type == "agent.failed.v1")
+    failed = [record.fact for record in records if isinstance(record.fact, ToolFailed)]
+    assert [fact.code for fact in failed] == ["timed_out"]
+    assert b"took longer than 0.5 s" in records[-1].body
