@@ -12,6 +12,7 @@ from events.budget import Budget, Rate
 from events.envelope import rfc3339
 from events.run import Role
 from gateway.errors import invalid
+from gateway.view.budget_lines import raise_line
 from gateway.view.budget_words import exhausted
 from gateway.views import BudgetLeft, BudgetView
 
@@ -77,5 +78,5 @@ def view(run: str, purse: Purse) -> BudgetView:
         waits=exhausted(purse.exhausted) if purse.exhausted else None,
         lacks=purse.exhausted.lacks if purse.exhausted else (),
         waiting=purse.exhausted.keys if purse.exhausted else (),
-        hint=f"callboard runs budget {run} --add 1.00" if purse.exhausted else None,
+        hint=raise_line(run, purse.exhausted.lacks) if purse.exhausted else None,
     )

@@ -62,7 +62,7 @@ def _row(state: RunState, records: Sequence[Record], asked: Sequence[ApprovalRow
         labels=request.labels,
         by=request.by,
         status=_status(state, asked),
-        waiting_on=_waits(state, records, asked),
+        waiting_on=(*_waits(state, records, asked), *_waits_for_budget(state)),
         code=_code(state),
         reason=_reason(state),
         error_step=end.step or None if isinstance(end, RunFailed) else None,
@@ -102,7 +102,7 @@ def _status_under_way(state: RunState, asked: Sequence[ApprovalRow]) -> str:
         return "paused"
     if not state.started:
         return "queued"
-    if any(step.status == "asking" for step in state.steps.values()):
+    if _waits_for_budget(state) or any(step.status == "asking" for step in state.steps.values()):
         return "needs_input"
     if (open_ or retrying(state)) and waiting.issuperset(open_):
         return "waiting"
@@ -119,6 +119,13 @@ def _code(state: RunState) -> str | None:
             return TIMED_OUT
         case _:
             return None
+
+
+def _waits_for_budget(state: RunState) -> list[Wait]:
+    purse = state.purse
+    if purse is None or purse.exhausted is None or state.end is not None:
+        return []
+    return [Wait("budget", state.address.run, purse.exhausted_ms)]
 
 
 def _reason(state: RunState) -> str | None:

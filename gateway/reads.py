@@ -7,10 +7,12 @@ reached a run or an approval is read from the log instead, so that nothing accep
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 
+import msgspec
+
 from events.ids import check_token
 from events.log import LogError
 from events.subjects import Address
-from gateway import from_log, shown, views
+from gateway import budgets, from_log, shown, views
 from gateway.dead_letters import letters_page
 from gateway.dead_letters import shown as shown_letter
 from gateway.errors import Problem, not_found, unavailable
@@ -100,7 +102,9 @@ class Reads:
     async def usage(self, workspace: str, id_: str, group: UsageGroup) -> views.Used:
         """Return what a run used, by model, role, step, day or in one."""
         await self._fresh(check_run(workspace, id_))
-        return shown.used(id_, group, await usage.usage_by(self.rows(), workspace, group, run=id_))
+        used = shown.used(id_, group, await usage.usage_by(self.rows(), workspace, group, run=id_))
+        purse = (await self.operations.run_state(workspace, id_)).purse
+        return msgspec.structs.replace(used, budget=budgets.view(id_, purse)) if purse else used
 
     async def result(self, workspace: str, id_: str) -> views.Result | views.Status:
         """Return what a run came to, or how it stands if it has not ended."""

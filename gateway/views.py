@@ -226,7 +226,7 @@ class BudgetView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Used(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run used."""
+    """What a run used, and its budget if it has one."""
 
     run: str
     group_by: str
@@ -234,6 +234,7 @@ class Used(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage
     total_cost_usd: float
     turns: int
+    budget: BudgetView | None = None
 
 
 class Denial(msgspec.Struct, frozen=True):

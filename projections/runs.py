@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from events.budget import BudgetExhausted, BudgetGranted, BudgetRaised, Grant
 from events.envelope import Record
 from events.fact import Usage, Wait
 from events.run import (
@@ -59,8 +60,8 @@ TIMED_OUT: Final = "timed_out"
 class RunRow(msgspec.Struct, frozen=True):
     """A run. `code` and `reason` tell why it failed or was canceled, `error_step` the key of the step that made it fail.
 
-    `waiting_on` is every human who is asked now and every step that waits to be tried again; a `degraded` run succeeded
-    without the steps `given_up`. Times are ms since the epoch; `last_seq` is its last fact's.
+    `waiting_on` is every human who is asked now, every step that waits to be tried again, and a budget that is out; a
+    `degraded` run succeeded without the steps `given_up`. Times are ms since the epoch; `last_seq` is its last fact's.
     """
 
     workspace: str
@@ -97,6 +98,10 @@ def project(record: Record) -> list[Statement]:
             return [_one(record, runs_sql.START, record.time_ms), _one(record, runs_sql.SETTLE)]
         case PlanAccepted():
             return [_one(record, runs_sql.PLAN), _one(record, runs_sql.SETTLE)]
+        case BudgetExhausted():
+            return [_one(record, runs_sql.OUT, record.time_ms), _one(record, runs_sql.SETTLE)]
+        case BudgetGranted() | BudgetRaised() | StepStarted(grant=Grant()):
+            return [_one(record, runs_sql.OUT, None), _one(record, runs_sql.SETTLE)]
         case RunPaused() | RunResumed() as fact:
             return [_one(record, runs_sql.PAUSE, isinstance(fact, RunPaused)), _one(record, runs_sql.SETTLE)]
         case RunSucceeded() as fact:
@@ -143,7 +148,7 @@ def _ended(
 
 PROJECTION: Final = Projection(
     name="runs",
-    version=3,
+    version=4,
     tables=(runs_sql.RUNS,),
     project=project,
     handles=(
@@ -163,6 +168,9 @@ PROJECTION: Final = Projection(
         GateReopened,
         RunPaused,
         RunResumed,
+        BudgetExhausted,
+        BudgetGranted,
+        BudgetRaised,
         RunSucceeded,
         RunFailed,
         RunCanceled,

@@ -19,6 +19,7 @@ RUNS: Final = Table(
         by          text NOT NULL,
         planned     boolean NOT NULL,
         paused      boolean NOT NULL DEFAULT false,
+        out_since   bigint,
         ended       text NOT NULL DEFAULT '',
         status      text NOT NULL DEFAULT 'queued',
         waiting_on  jsonb NOT NULL DEFAULT '[]',
@@ -79,6 +80,15 @@ PAUSE: Final = Sql(
     """,
 )
 
+OUT: Final = Sql(
+    name="runs.out",
+    text="""
+    UPDATE runs r SET out_since = u.out_since
+    FROM unnest($1::text[], $2::text[], $3::bigint[]) AS u (workspace, id, out_since)
+    WHERE r.workspace = u.workspace AND r.id = u.id
+    """,
+)
+
 END: Final = Sql(
     name="runs.end",
     text="""
@@ -104,7 +114,7 @@ SETTLE: Final = Sql(
             WHEN r.ended <> '' THEN r.ended
             WHEN r.paused THEN 'paused'
             WHEN r.started_at IS NULL THEN 'queued'
-            WHEN s.asking THEN 'needs_input'
+            WHEN r.out_since IS NOT NULL OR s.asking THEN 'needs_input'
             WHEN s.open + s.retrying > 0 AND s.open = s.open_asked THEN 'waiting'
             WHEN NOT r.planned THEN 'planning'
             ELSE 'running'
@@ -139,6 +149,9 @@ SETTLE: Final = Sql(
                 FROM steps o
                 WHERE o.workspace = r.workspace AND o.run = r.id AND o.state = 'pending' AND o.retry_at IS NOT NULL
                     AND r.ended = ''
+                UNION ALL
+                SELECT 9223372036854775807, 'budget', r.id, r.out_since
+                WHERE r.out_since IS NOT NULL AND r.ended = ''
             ) w
         ) a
     ) d

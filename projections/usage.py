@@ -1,11 +1,14 @@
-"""Usage: tokens and cost of model calls, as they happen, a row for each step, model and day of a run."""
+"""Usage: tokens and cost of model calls, as they happen, a row for each step, model and day of a run.
+
+Under a budget a call lost with its worker counts as its reservation.
+"""
 
 from datetime import date
 from typing import Final, Literal
 
 import msgspec
 
-from events.agent import ModelFailed, ModelResponded
+from events.agent import ModelFailed, ModelReissued, ModelResponded, ModelTakenOver
 from events.envelope import Record
 from events.fact import Usage
 from projections.projection import Args, Projection, Rows, Sql, Statement, Table
@@ -80,6 +83,8 @@ def project(record: Record) -> list[Statement]:
             return [_used(record, model, usage, turns=1)]
         case ModelFailed(usage=usage):
             return [_used(record, "", usage, turns=0)]
+        case ModelTakenOver(usage=usage) | ModelReissued(usage=usage) if usage != Usage():
+            return [_used(record, "", usage, turns=0)]
         case _:
             return []
 
@@ -106,7 +111,11 @@ def _used(record: Record, model: str, usage: Usage, *, turns: int) -> Statement:
 
 
 PROJECTION: Final = Projection(
-    name="usage", version=1, tables=(USAGE,), project=project, handles=(ModelResponded, ModelFailed)
+    name="usage",
+    version=2,
+    tables=(USAGE,),
+    project=project,
+    handles=(ModelResponded, ModelFailed, ModelTakenOver, ModelReissued),
 )
 
 UsageGroup = Literal["run", "model", "role", "step", "day"]

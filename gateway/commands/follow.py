@@ -13,10 +13,12 @@ from events.clock import SystemClock
 from events.envelope import Envelope
 from gateway.client import Client, Frame
 from gateway.commands.asking import Decision, decide, send
-from gateway.commands.exits import PENDING, Quit
+from gateway.commands.exits import PENDING, TIMED_OUT, Quit
 from gateway.commands.live import Picture
 from gateway.commands.screen import Screen
 from gateway.view.board import Ask, Board, Event, event_of
+from gateway.view.budget_lines import raise_line
+from gateway.view.budget_words import exhausted
 from gateway.view.fold import take
 from gateway.view.lines import event_line, notable
 from gateway.view.paint import Piece, line
@@ -128,6 +130,9 @@ class Watcher:
             await self._changed.wait()
             await asyncio.sleep(SETTLE_SECONDS)
             self._changed.clear()
+            if self.board.budget is not None and not self.screen.is_interactive:
+                hint = raise_line(self.board.run, self.board.budget.lacks)
+                raise Quit(TIMED_OUT, exhausted(self.board.budget), hint=hint)
             for ask in list(self.board.asks.values()):
                 if ask.id not in self._asked:
                     self._asked.add(ask.id)

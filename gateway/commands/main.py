@@ -12,6 +12,7 @@ from gateway.commands import (
     approvals,
     artifacts,
     blueprints,
+    budget,
     demo,
     dlq,
     doctor,
@@ -82,6 +83,7 @@ _add("approve", approvals.approve, DAILY)
 _add("reject", approvals.reject, DAILY)
 _add("cancel", stops.cancel, DAILY)
 _add("list", runs.list_runs, DAILY)
+runs.app.command("budget")(budget.budget)
 app.add_typer(runs.app, name="runs", rich_help_panel=NOUNS)
 app.add_typer(approvals.app, name="approvals", rich_help_panel=NOUNS)
 app.add_typer(artifacts.app, name="artifacts", rich_help_panel=NOUNS)

@@ -22,7 +22,7 @@ from gateway.commands.options import (
 )
 
 FIELDS: Final = frozenset(
-    {"goal", "blueprint", "plan", "definition", "model", "labels", "approvals", "limits", "degrade"}
+    {"goal", "blueprint", "plan", "definition", "model", "labels", "approvals", "limits", "degrade", "budget"}
 )
 UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -44,6 +44,9 @@ def run(
     approve: Annotated[
         Literal["auto", "risky", "all"] | None, typer.Option("--approve", help="Which calls wait for a human.")
     ] = None,
+    budget: Annotated[
+        str, typer.Option("--budget", help="The most it may use: 2.00 (US dollars), or tokens=50000,model_calls=20,...")
+    ] = "",
     key: Annotated[str, typer.Option("--id", help="An idempotency key: the same key starts the run once.")] = "",
     detach: Annotated[bool, typer.Option("-d", "--detach", help="Start it, print its id, and leave it alone.")] = False,
     allow_degraded: Annotated[
@@ -63,6 +66,10 @@ def run(
     request = request_of(file, goal=goal, blueprint=blueprint, model=model, labels=label or [], approve=approve)
     if allow_degraded:
         request["degrade"] = True
+    if budget:
+        from gateway.commands.budget import budget_of
+
+        request["budget"] = budget_of(budget)
     seconds = seconds_of(timeout) if timeout else 0.0
     raise typer.Exit(run_async(_run(at, request, key=key, detach=detach, seconds=seconds, yes=yes, strict=strict)))
 
@@ -125,6 +132,7 @@ def blueprint_field(named: str) -> dict[str, Any]:
         "steps": found.plan.steps if found.plan else (),
         "roles": tuple(found.roles.values()),
         "degrade": found.degrade,
+        **({"budget": found.budget} if found.budget else {}),
     }
     return {"definition": msgspec.to_builtins(definition)}
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from events.budget import BudgetExhausted
 from events.codec import BrokenFact, UnknownFact, decode
 from events.envelope import Envelope, Record, from_rfc3339
 from events.fact import Artifact, Fact, Usage
@@ -90,6 +91,8 @@ class Board(msgspec.Struct, frozen=True):
     started: bool = False
     canceling: bool = False
     paused: bool = False
+    short: frozenset[str] = frozenset()
+    budget: BudgetExhausted | None = None
     end: RunEnd | None = None
     steps: dict[str, Step] = {}
     actors: dict[str, str] = {}
@@ -124,6 +127,8 @@ class Board(msgspec.Struct, frozen=True):
             return "paused"
         if not self.started:
             return "queued"
+        if self.budget is not None:
+            return "needs_input"
         if any(step.status == "waiting" and not step.calls for step in open_):
             return "needs_input"
         retrying = any(step.status == "pending" and step.retry_ms for step in self.steps.values())

@@ -41,6 +41,7 @@ from events.tool import (
     ToolRequested,
 )
 from gateway.view.board import PAST_MAX, Ask, Board, Call, Event, Past, Step, StepStatus
+from gateway.view.budget_board import take_budget
 from gateway.view.calls import call_words, short
 from gateway.view.text import listed, plural
 
@@ -58,6 +59,7 @@ def take(board: Board, event: Event) -> Board:
 
 
 def _take_run(board: Board, event: Event) -> Board:
+    board = take_budget(board, event.fact)
     match event.fact:
         case RunRequested(goal=goal, blueprint=blueprint, model=model, plan=plan, carried=carried):
             board = replace(board, goal=goal, blueprint=blueprint, model=model)
@@ -76,7 +78,7 @@ def _take_run(board: Board, event: Event) -> Board:
             return replace(board, paused=isinstance(fact, RunPaused))
         case RunSucceeded() | RunFailed() | RunCanceled() | RunTimedOut() as end:
             steps = {key: _at_end(step, event.time_ms) for key, step in board.steps.items()}
-            return replace(board, end=end, steps=steps, asks={})
+            return replace(board, end=end, steps=steps, asks={}, budget=None)
         case _:
             return _take_step(board, event)
 

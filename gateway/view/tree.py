@@ -4,6 +4,8 @@ from typing import Final
 
 from events.run import RunSucceeded
 from gateway.view.board import Ask, Board, Call, Past, Step
+from gateway.view.budget_lines import raise_line
+from gateway.view.budget_words import exhausted
 from gateway.view.calls import call_words
 from gateway.view.paint import Line, Look, Piece, Tone, cut_line, line, line_width
 from gateway.view.text import clean, count, duration, listed, money, pad, plural, width
@@ -100,6 +102,11 @@ def _asked(board: Board, look: Look) -> list[Line]:
         what = call_words(ask.tool, ask.arguments)
         found.append(line(" ", Piece(look.sign("asks"), "warn"), " ", Piece(f"{who}: {what}", "warn")))
         found.append(line("   ", Piece(answer_line(ask), "dim")))
+    if board.budget is not None:
+        found.append(
+            line(" ", Piece(look.sign("asks"), "warn"), " ", Piece(f"the run is {exhausted(board.budget)}", "warn"))
+        )
+        found.append(line("   ", Piece(raise_line(board.run, board.budget.lacks), "dim")))
     return [line(), *found] if found else []
 
 
@@ -160,10 +167,11 @@ def _words(board: Board, step: Step, look: Look, *, now_ms: int) -> str:
             if step.retry_ms:
                 return f"{step.note}, tried again {_in(step.retry_ms, now_ms)}"
             missing = [key for key in step.needs if key in board.steps and board.steps[key].status not in OVER]
-            waits = f"waits for {listed(missing, most=3)}" if missing else "ready"
+            ready = "waits for budget" if step.key in board.short else "ready"
+            waits = f"waits for {listed(missing, most=3)}" if missing else ready
             return f"{step.note}, {waits}" if step.note else waits
         case "running" | "waiting":
-            return _doing(step, look)
+            return "waits for budget" if step.key in board.short else _doing(step, look)
         case "succeeded":
             return f"{'passed' if step.gate else 'done'}: {step.note}" if step.note else "done"
         case _:

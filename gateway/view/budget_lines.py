@@ -1,0 +1,42 @@
+"""A run's budget as lines: each limit with what is used, reserved and left, and what would let a run that is out go on."""
+
+from typing import Final
+
+from gateway import views
+from gateway.view.budget_words import NAMES
+from gateway.view.paint import Line, Piece, line
+from gateway.view.table import fields
+from gateway.view.text import clean, duration, money
+
+ADDS: Final = {
+    "cost_micros": "1.00",
+    "tokens": "tokens=200k",
+    "model_calls": "model_calls=20",
+    "tool_calls": "tool_calls=50",
+    "wall_seconds": "wall=10m",
+}
+
+
+def raise_line(run: str, lacks: tuple[str, ...]) -> str:
+    """Return the command that lets a run go on that is out of what `lacks` names."""
+    added = ",".join(ADDS[name] for name in lacks if name in ADDS) or ADDS["cost_micros"]
+    return f"callboard runs budget {run} --add {added}"
+
+
+def budget_lines(found: views.BudgetView) -> list[Line]:
+    """Return a budget as lines."""
+    rows: list[tuple[str, str | Line]] = [("run", found.run)]
+    for name, part in found.parts.items():
+        used = f"{_said(name, part.used)} used, {_said(name, part.reserved)} reserved"
+        rows.append((NAMES[name], f"{_said(name, part.left)} left of {_said(name, part.limit)} ({used})"))
+    if "wall_seconds" in found.limit:
+        rows.append(("time", f"{duration(found.limit['wall_seconds'] * 1000)}, until {found.until or ''}"))
+    if "depth" in found.limit:
+        rows.append(("depth", str(found.limit["depth"])))
+    if found.waits:
+        rows += [("waits", line(Piece(clean(found.waits), "warn"))), ("go on with", found.hint or "")]
+    return fields(rows)
+
+
+def _said(name: str, number: int) -> str:
+    return money(number) if name == "cost_micros" else f"{number:,}"
