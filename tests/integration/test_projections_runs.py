@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from events.agent import FromBrief, ModelRequested, ModelResponded, Text
+from events.budget import Budget, BudgetExhausted, BudgetRaised
 from events.fact import Usage, Wait
 from events.run import RunFailed, RunPaused, RunResumed, StepStarted
 from projections.errors import InvalidQuery
@@ -74,6 +75,23 @@ async def test_a_run_is_paused_until_it_is_resumed_or_ends(store: Store):
     story.history.run(RunPaused(by="ann"))
     story.canceled()
     assert (await row_of(store, story)).status == "canceled"
+
+
+async def test_a_run_out_of_budget_needs_input_since_then_until_it_is_raised(store: Store):
+    story = Story(History())
+    story.start()
+    story.begin("backend")
+    story.history.run(BudgetExhausted(lacks=("tokens",), keys=("backend",)))
+    since = story.history.now_ms
+    out = await row_of(store, story)
+    assert (out.status, out.waiting_on) == ("needs_input", (Wait("budget", "run_1", since),))
+    story.history.run(BudgetRaised(budget=Budget(tokens=9), by="ann"))
+    raised = await row_of(store, story)
+    assert (raised.status, raised.waiting_on) == ("running", ())
+    story.history.run(BudgetExhausted(lacks=("tokens",), keys=("backend",)))
+    story.canceled()
+    ended = await row_of(store, story)
+    assert (ended.status, ended.waiting_on) == ("canceled", ())
 
 
 async def test_a_run_waits_when_every_open_step_waits_for_a_human(store: Store):
