@@ -37,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     anthropic_api_key: str = ""  # ANTHROPIC_API_KEY
     anthropic_base_url: str = ""  # ANTHROPIC_BASE_URL
     max_agents: int = 16
+    max_tools: int = 32
     approval_policy: Literal["auto", "risky", "all"] = "risky"
     approval_seconds: int = 0
     script_speed: float = 1.0

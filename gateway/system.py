@@ -151,6 +151,7 @@ async def run_worker(
         performer,
         limits=Limits(
             agents_max=settings.max_agents,
+            tools_max=settings.max_tools,
             drain_seconds=settings.drain_seconds,
             ack_wait_seconds=settings.ack_wait_seconds,
         ),

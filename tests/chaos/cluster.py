@@ -15,9 +15,10 @@ class _Info(Answer, frozen=True):
     cluster: _Led = _Led()
 
 
-async def leader_of(bus: Bus, stream: str) -> str:
-    """Return the server that leads a stream, empty while there is none."""
+async def leader_of(bus: Bus, stream: str, consumer: str = "") -> str:
+    """Return the server that leads a stream, or a consumer of it; empty while there is none."""
+    verb = f"CONSUMER.INFO.{stream}.{consumer}" if consumer else f"STREAM.INFO.{stream}"
     try:
-        return (await ask(bus, f"STREAM.INFO.{stream}", None, answer=_Info)).cluster.leader
+        return (await ask(bus, verb, None, answer=_Info)).cluster.leader
     except (ApiError, LogUnavailable):
         return ""

@@ -47,6 +47,11 @@ def plan(dice: random.Random) -> dict[str, Any]:
         {"id": key, "role": ROLE, "task": _task(dice), "needs": keys[place - 1 : place] if chained and place else []}
         for place, key in enumerate(keys)
     ]
+    return blueprint(steps)
+
+
+def blueprint(steps: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a blueprint of these steps, all of them done by the one role there is."""
     tools = [*TOOLS, "finish"]
     role = {"name": ROLE, "description": "does it", "prompt": "Do what the task says.", "tools": tools}
     return {"name": "chaos", "steps": steps, "roles": [role]}

@@ -55,7 +55,7 @@ async def stage(
         folder.mkdir(parents=True, exist_ok=True)
         nats = await stack.enter_async_context(NatsCluster(folder / "nats", sync_always=sync_always))
         postgres = await stack.enter_async_context(Postgres(folder / "postgres", durable=sync_always))
-        target_port = await _target(stack, folder / "target.jsonl")
+        target_port = await stack.enter_async_context(target(folder / "target.jsonl"))
         (folder / "cassette.yaml").write_text(yaml.safe_dump(script.cassette(target_port)))
         port = free_port()
         common = _environment(folder, port) | (settings or {})
@@ -94,7 +94,9 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
     }
 
 
-async def _target(stack: AsyncExitStack, ledger: Path) -> int:
+@asynccontextmanager
+async def target(ledger: Path) -> AsyncGenerator[int]:
+    """Run the target; yields its port."""
     port = free_port()
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -107,8 +109,10 @@ async def _target(stack: AsyncExitStack, ledger: Path) -> int:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
     )
-    stack.push_async_callback(process.wait)
-    stack.callback(process.kill)
-    assert process.stdout is not None
-    await process.stdout.readline()
-    return port
+    try:
+        assert process.stdout is not None
+        await process.stdout.readline()
+        yield port
+    finally:
+        process.kill()
+        await process.wait()

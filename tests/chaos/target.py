@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 HOST = "127.0.0.1"
-ASKED, DONE, AGAIN, DROPPED = "asked", "done", "again", "dropped"
+ASKED, DONE, AGAIN, DROPPED, ANSWERED = "asked", "done", "again", "dropped", "answered"
 
 
 class Target:
@@ -31,6 +31,7 @@ class Target:
             said = await self.act(asked, gone=asyncio.create_task(reader.read(1)))
             writer.write(json.dumps(said).encode() + b"\n")
             await writer.drain()
+            self.write(asked, ANSWERED)
         except (OSError, ValueError):
             pass  # its caller was killed
         finally:

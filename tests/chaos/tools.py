@@ -35,7 +35,7 @@ async def place(ctx: Context, port: str, op: str, seconds: str) -> str:
     return await _act(ctx, "idempotent", port=port, op=op, seconds=seconds)
 
 
-@tool(effect="keyed")
+@tool(effect="keyed", seconds_max=300)
 async def charge(ctx: Context, port: str, op: str, seconds: str) -> str:
     """Take money, under the effect's id as its key."""
     return await _act(ctx, "keyed", port=port, op=op, seconds=seconds)

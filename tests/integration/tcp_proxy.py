@@ -78,7 +78,7 @@ class TcpProxy:
         return await self.to_client(data)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tamper: Tamper) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RuntimeError):  # uvloop's word for a connection that was cut
             while data := await reader.read(1 << 16):
                 writer.write(await tamper(data))
                 await writer.drain()
