@@ -18,6 +18,7 @@ from events.tool import (
     ToolStarted,
 )
 from tests.chaos.load import ENDS, Accepted
+from tests.chaos.script import TOOLS
 from tests.chaos.target import DONE
 
 SHOWN_MAX = 5
@@ -29,6 +30,7 @@ TERMINAL = frozenset(
         *(f"tool.{end}" for end in ("completed", "failed", "canceled")),
     }
 )
+RETRIED = frozenset({"tool.attempt_failed", "model.failed"})
 ACCEPTS_STEP = frozenset({"step.succeeded", "gate.passed", "step.canceled"})
 
 
@@ -62,7 +64,7 @@ class Call(msgspec.Struct):
     request: ToolRequested
     started: list[Record]
     ends: list[Record]
-    decided: list[Record]
+    decided: list[tuple[int, ApprovalDecided]]
     unknown: bool = False
 
     @property
@@ -85,12 +87,12 @@ def calls_of(records: Sequence[Record]) -> dict[Address, Call]:
         if call is None:
             continue
         match fact:
-            case ToolStarted():
+            case ToolStarted() if not call.unknown:  # later ones are the probe's
                 call.started.append(record)
             case ToolCompleted() | ToolFailed() | ToolCanceled():
                 call.ends.append(record)
-            case ApprovalDecided():
-                call.decided.append(record)
+            case ApprovalDecided() as decided:
+                call.decided.append((record.seq, decided))
             case ToolOutcomeUnknown():
                 call.unknown = True
             case _:
@@ -196,13 +198,14 @@ def stuck(records: Sequence[Record]) -> Line:
 
 
 def approved(calls: dict[Address, Call]) -> Line:
-    """I7: what needed a human was started or completed only after exactly one yes."""
+    """I7: what needed a human was started or completed only after exactly one yes; each question has one decision at most."""
     gated = [call for call in calls.values() if call.request.approval]
     broken: list[str] = []
     for call in gated:
         first = min((one.seq for one in (*call.started, *_completed(call))), default=0)
-        yes = [one for one in call.decided if one.fact.decision in ("approve", "edit")]  # type: ignore[attr-defined]
-        if len(call.decided) > 1 or (first and not (len(yes) == 1 and yes[0].seq < first)):
+        yes = [seq for seq, decided in call.decided if decided.decision in ("approve", "edit")]
+        twice = len({decided.approval for _, decided in call.decided}) < len(call.decided)
+        if twice or (first and not (len(yes) == 1 and yes[0] < first)):
             broken.append(f"{call.address}: {len(call.decided)} decisions, performed at {first}")
     return Line("I7 approved before performed", f"{len(gated)} gated calls", tuple(broken))
 
@@ -218,6 +221,8 @@ def duplicated(effects: Sequence[Effect]) -> Line:
     for field in ("effect", "op"):
         counted = Counter((one.kind, getattr(one, field)) for one in once)
         broken += [f"{kind} {field} {name}: {count} times" for (kind, name), count in counted.items() if count > 1]
+    asked = Counter(one.effect for one in effects if one.kind == "unsafe" and one.what == "asked")
+    broken += [f"unsafe effect {name}: asked {count} times" for name, count in asked.items() if count > 1]
     again = Counter(one.kind for one in effects if one.what == "again")
     looked = f"{len(once)} keyed and unsafe effects, {again['keyed']} repeats met by their key"
     return Line("no duplicated effect at the target", looked, tuple(broken))
@@ -226,8 +231,7 @@ def duplicated(effects: Sequence[Effect]) -> Line:
 def claimed(calls: dict[Address, Call], effects: Sequence[Effect]) -> Line:
     """What the log says was done was done, and what was done the log knows of."""
     done = {one.effect for one in effects if one.what == DONE}
-    kinds = {"charge", "launch", "sign", "place", "look"}
-    ours = [call for call in calls.values() if call.request.tool in kinds]
+    ours = [call for call in calls.values() if call.request.tool in TOOLS]
     broken = [
         f"{call.address}: completed, and the target saw nothing"
         for call in ours
@@ -252,6 +256,11 @@ def unknowns(calls: dict[Address, Call], effects: Iterable[Effect]) -> Line:
     broken += [
         f"{call.address}: {len(call.started)} starts of an unsafe call" for call in begun if len(call.started) > 1
     ]
+    broken += [
+        f"{call.address}: told as not done, and the target did it"
+        for call in begun
+        if call.effect in done and "not_done" in _codes(call)
+    ]
     happened = sum(call.effect in done for call in cut)
     looked = f"{len(begun)} unsafe calls begun, {len(cut)} cut off ({happened} of them had happened)"
     return Line("unknown outcomes are told", looked, tuple(broken))
@@ -259,13 +268,15 @@ def unknowns(calls: dict[Address, Call], effects: Iterable[Effect]) -> Line:
 
 def _undone(call: Call) -> bool:
     """Tell whether the performer itself said that nothing was done."""
-    return any(isinstance(one.fact, ToolFailed) and one.fact.code in ("target_away", "canceled") for one in call.ends)
+    return not {"target_away", "canceled"}.isdisjoint(_codes(call))
 
 
 def _says_unknown(call: Call) -> bool:
-    return call.unknown or any(
-        isinstance(one.fact, ToolFailed) and one.fact.code == "outcome_unknown" for one in call.ends
-    )
+    return call.unknown or "outcome_unknown" in _codes(call)
+
+
+def _codes(call: Call) -> list[str]:
+    return [one.fact.code for one in call.ends if isinstance(one.fact, ToolFailed)]
 
 
 def _told(call: Call) -> str:
@@ -273,8 +284,14 @@ def _told(call: Call) -> str:
 
 
 def reissued(records: Sequence[Record]) -> Line:
-    """No ticket was lost."""
-    found = [f"{one.seq} {one.address}: {name_of(one)}" for one in records if name_of(one).endswith(".reissued")]
+    """No ticket was lost; the next attempt after one that failed is issued by the same fact, and is none of these."""
+    last: dict[Address, str] = {}
+    found: list[str] = []
+    for record in records:
+        name = name_of(record)
+        if name.endswith(".reissued") and last.get(record.address) not in RETRIED:
+            found.append(f"{record.seq} {record.address}: {name}")
+        last[record.address] = name
     return Line("no reissued tickets", f"{len(records)} facts", tuple(found))
 
 

@@ -17,6 +17,8 @@ from events.subjects import EVERY_FACT
 from events.tool import ApprovalRequested
 from tests.chaos import script
 from tests.chaos.stage import Stage
+from tests.chaos.target import DONE
+from tests.chaos.tools import ask
 
 ENDS = ("run.succeeded.v1", "run.failed.v1", "run.canceled.v1", "run.timed_out.v1")
 ASK_SECONDS_MAX = 10.0
@@ -108,11 +110,17 @@ class Load:
             self.ended.add(record.address.run)
             self._changed.set()
         elif isinstance(record.fact, ApprovalRequested):
-            self._start(self._decide(record.fact.approval, random.Random(record.fact.approval)))
+            self._start(self._decide(record, record.fact, random.Random(record.fact.approval)))
 
-    async def _decide(self, approval: str, dice: random.Random) -> None:
+    async def _decide(self, record: Record, asked: ApprovalRequested, dice: random.Random) -> None:
         await asyncio.sleep(dice.uniform(0, SLOW_HUMAN_SECONDS))
-        decision = "reject" if dice.random() < REJECTS else "approve"
+        approval = asked.approval
+        if asked.kind == "outcome":
+            effect = f"{record.address.run}.{record.address.call}"
+            said = await ask(self.stage.target_port, op="", effect=effect, kind="probe")
+            decision = "respond" if said == DONE else "reject"
+        else:
+            decision = "reject" if dice.random() < REJECTS else "approve"
         path = f"/v1/approvals/{approval}/decision"
         answer = await self._insist(path, {"decision": decision}, key=approval, fine=(409,))
         if answer.status_code not in (200, 409):

@@ -6,8 +6,8 @@ A task's line `1 charge 0.8 k` is a call of `charge` in the agent's first turn t
 import random
 from typing import Any
 
-TOOLS = ("look", "place", "charge", "launch", "sign")
-WEIGHTS = (20, 15, 30, 25, 10)
+TOOLS = ("look", "place", "charge", "launch", "ship", "sign")
+WEIGHTS = (18, 12, 30, 15, 13, 12)
 ROLE = "hand"
 LONG = 12.0
 

@@ -26,9 +26,10 @@ class Stage:
     """What faults hit and the load talks to."""
 
     def __init__(
-        self, folder: Path, nats: NatsCluster, postgres: Postgres, *, parts: dict[str, Part], api: str
+        self, folder: Path, nats: NatsCluster, postgres: Postgres, *, parts: dict[str, Part], api: str, target_port: int
     ) -> None:
         self.folder = folder
+        self.target_port = target_port
         self.nats = nats
         self.postgres = postgres
         self.parts = parts
@@ -74,7 +75,7 @@ async def stage(
             )
         group = await stack.enter_async_context(asyncio.TaskGroup())
         keeping = [group.create_task(part.keep()) for part in parts.values()]
-        found = Stage(folder, nats, postgres, parts=parts, api=f"http://127.0.0.1:{port}")
+        found = Stage(folder, nats, postgres, parts=parts, api=f"http://127.0.0.1:{port}", target_port=target_port)
         try:
             await found.until_ready()
             yield found

@@ -2,8 +2,8 @@
 
 One JSON line in, `{op, effect, kind, seconds}`; half of the seconds pass, the effect is written down, the other half pass, one line
 goes back. So a caller may be cut off before its effect, or between the effect and its answer: the effect of one who is gone is
-dropped or done all the same, half and half. A keyed effect whose key was seen is not done again. Started as
-`python -m tests.chaos.target PORT FILE`.
+dropped or done all the same, half and half. A keyed effect whose key was seen is not done again. Asked with kind `probe` it says
+whether the effect was done; one that was not is then never done. Started as `python -m tests.chaos.target PORT FILE`.
 """
 
 import asyncio
@@ -23,7 +23,9 @@ class Target:
 
     def __init__(self, ledger: IO[bytes]) -> None:
         self.ledger = ledger
-        self.keys: set[str] = set()
+        self.done: set[str] = set()
+        self.denied: set[str] = set()
+        """Effects that a probe was told were not done."""
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -39,15 +41,21 @@ class Target:
 
     async def act(self, asked: dict[str, Any], *, gone: asyncio.Task[bytes]) -> dict[str, Any]:
         """Do what is asked; `gone` ends when the caller is no longer there."""
+        effect = str(asked["effect"])
+        if asked["kind"] == "probe":
+            gone.cancel()
+            if effect not in self.done:
+                self.denied.add(effect)
+            return {"what": DONE if effect in self.done else DROPPED}
         self.write(asked, ASKED)
         await asyncio.sleep(float(asked["seconds"]) / 2)
-        if gone.done() and zlib.crc32(str(asked["effect"]).encode()) % 2:
+        if effect in self.denied or (gone.done() and zlib.crc32(effect.encode()) % 2):
             what = DROPPED
-        elif asked["kind"] == "keyed" and asked["effect"] in self.keys:
+        elif asked["kind"] == "keyed" and effect in self.done:
             what = AGAIN
         else:
             what = DONE
-            self.keys.add(str(asked["effect"]))
+            self.done.add(effect)
         self.write(asked, what)
         await asyncio.sleep(float(asked["seconds"]) / 2)
         gone.cancel()

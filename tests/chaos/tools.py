@@ -2,15 +2,17 @@
 
 import asyncio
 import json
+from typing import Any
 
-from tests.chaos.target import HOST
+from tests.chaos.target import DONE, HOST
 from toolbox.tool import Context, ToolError, tool
 
 
-async def _act(ctx: Context, kind: str, *, port: str, op: str, seconds: str) -> str:
-    asked = {"op": op, "effect": ctx.effect_id, "kind": kind, "seconds": float(seconds)}
+async def ask(port: int, *, op: str, effect: str, kind: str, seconds: float = 0) -> str:
+    """Return what the target did with an effect, or (kind `probe`) had done with it. Raises ToolError."""
+    asked = {"op": op, "effect": effect, "kind": kind, "seconds": seconds}
     try:
-        reader, writer = await asyncio.open_connection(HOST, int(port))
+        reader, writer = await asyncio.open_connection(HOST, port)
     except OSError as fault:
         raise ToolError("target_away", f"the target is away: {fault}") from None
     try:
@@ -20,7 +22,17 @@ async def _act(ctx: Context, kind: str, *, port: str, op: str, seconds: str) -> 
         writer.close()
     if not said:
         raise ToolError("target_away", "the target closed the connection")
-    return said.decode().strip()
+    return str(json.loads(said)["what"])
+
+
+async def _act(ctx: Context, kind: str, *, port: str, op: str, seconds: str) -> str:
+    return await ask(int(port), op=op, effect=ctx.effect_id, kind=kind, seconds=float(seconds))
+
+
+async def was_done(ctx: Context, arguments: Any) -> str | None:
+    """Find out whether the effect happened; from now on it never will if it did not."""
+    said = await ask(int(arguments.port), op=arguments.op, effect=ctx.effect_id, kind="probe")
+    return said if said == DONE else None
 
 
 @tool(effect="read")
@@ -35,7 +47,7 @@ async def place(ctx: Context, port: str, op: str, seconds: str) -> str:
     return await _act(ctx, "idempotent", port=port, op=op, seconds=seconds)
 
 
-@tool(effect="keyed", seconds_max=300)
+@tool(effect="keyed", timeout_seconds=300)
 async def charge(ctx: Context, port: str, op: str, seconds: str) -> str:
     """Take money, under the effect's id as its key."""
     return await _act(ctx, "keyed", port=port, op=op, seconds=seconds)
@@ -47,10 +59,16 @@ async def launch(ctx: Context, port: str, op: str, seconds: str) -> str:
     return await _act(ctx, "unsafe", port=port, op=op, seconds=seconds)
 
 
-@tool(effect="unsafe", risky=True)
-async def sign(ctx: Context, port: str, op: str, seconds: str) -> str:
-    """Sign, once a human said yes."""
+@tool(effect="unsafe", probe=was_done)
+async def ship(ctx: Context, port: str, op: str, seconds: str) -> str:
+    """Send something away; whether it left can be looked up."""
     return await _act(ctx, "unsafe", port=port, op=op, seconds=seconds)
 
 
-NAMES = tuple(f"{__name__}:{one}" for one in ("look", "place", "charge", "launch", "sign"))
+@tool(effect="unsafe", risky=True, unknown="human")
+async def sign(ctx: Context, port: str, op: str, seconds: str) -> str:
+    """Sign, once a human said yes; who also says what became of it, if nobody else knows."""
+    return await _act(ctx, "unsafe", port=port, op=op, seconds=seconds)
+
+
+NAMES = tuple(f"{__name__}:{one}" for one in ("look", "place", "charge", "launch", "ship", "sign"))

@@ -11,11 +11,13 @@ from events.run import RunRequested, RunSucceeded, RunTurnFailed
 from events.tool import (
     ApprovalDecided,
     ApprovalRequested,
+    ToolAttemptFailed,
     ToolCanceled,
     ToolCompleted,
     ToolFailed,
     ToolOutcomeUnknown,
     ToolRefused,
+    ToolReissued,
     ToolRequested,
     ToolStarted,
 )
@@ -146,6 +148,30 @@ def test_a_call_that_says_nothing_was_done_is_believed_unless_the_target_knows_b
     assert broken(check(records, [done(), done("call_2", op="op2")], ACCEPTED)) == ["unknown outcomes are told"]
 
 
+def test_the_next_attempt_after_one_that_failed_is_no_lost_ticket() -> None:
+    history = good()
+    history.call("stp_1", "call_2", requested("read", use="use_2"))
+    history.call("stp_1", "call_2", ToolAttemptFailed(epoch=1, attempt=1, code="c", reason="", retry_at=1))
+    history.call("stp_1", "call_2", ToolReissued(epoch=2))
+    history.call("stp_1", "call_2", ToolCanceled(by="a"))
+    assert broken(check(ended(history), [done()], ACCEPTED)) == []
+
+
+def told_as_not_done(history: History) -> None:
+    history.call("stp_1", "call_2", requested(use="use_2"))
+    history.call("stp_1", "call_2", ToolStarted(epoch=1))
+    history.call("stp_1", "call_2", ToolOutcomeUnknown(epoch=1))
+    history.call("stp_1", "call_2", ToolFailed(epoch=1, code="not_done", reason=""))
+
+
+def test_what_is_told_as_not_done_is_compared_with_the_target() -> None:
+    history = good()
+    told_as_not_done(history)
+    records = ended(history)
+    assert broken(check(records, [done()], ACCEPTED)) == []
+    assert broken(check(records, [done(), done("call_2", op="op2")], ACCEPTED)) == ["unknown outcomes are told"]
+
+
 def test_a_run_that_has_not_ended_is_stuck() -> None:
     assert broken(check(begun().records, [], ACCEPTED)) == ["I6 nothing stuck"]
 
@@ -168,6 +194,7 @@ def test_lost_and_doubled_runs_are_seen(accepted: tuple[Accepted, ...], why: str
 @pytest.mark.parametrize(
     ("effects", "name"),
     [
+        ([done(), done(what="asked"), done(what="asked")], "no duplicated effect at the target"),
         ([done(), done()], "no duplicated effect at the target"),
         ([done(), done("call_2", kind="keyed")], "log and target agree"),
         ([done(kind="keyed"), done("call_2", kind="keyed")], "no duplicated effect at the target"),
