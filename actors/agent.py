@@ -7,10 +7,12 @@ from typing import Final
 
 from actors.agent_budget import TakeGrant, ask_for_calls, drawn, granted, overdrawn
 from actors.agent_calls import create, next_calls
+from actors.agent_child import child_done, with_news
 from actors.agent_ending import after_checks, ask, batch_results, checking, conclude, ending_call, fail, fail_model
 from actors.agent_model import ModelAnswered, ModelRaised, answered, raised, retry
 from actors.agent_pause import begun, hold
 from actors.agent_state import AgentState, evolve
+from actors.child import ChildDone
 from actors.decider import (
     TURNS_FAILED_MAX,
     Advance,
@@ -73,6 +75,8 @@ def _decide(state: AgentState, command: Command) -> list[Fact]:
             return [] if state.cancel else [AgentCancelRequested(by=command.by, reason=command.reason)]
         case Pause():
             return hold(state, command)
+        case ChildDone():
+            return child_done(state, command)
         case TimerFired(timer=timer) if timer == RETRY and not state.paused:
             return retry(state, command)
         case TakeOver():
@@ -84,7 +88,7 @@ def _decide(state: AgentState, command: Command) -> list[Fact]:
         case TurnRaised():
             return [AgentTurnFailed(message=command.message, error=command.error)]
         case _:
-            return _advance(state, state.request, command)
+            return with_news(state, _advance(state, state.request, command))
 
 
 def _advance(state: AgentState, request: AgentRequested, command: Command) -> list[Fact]:
@@ -157,7 +161,7 @@ def _take_over(state: AgentState, command: TakeOver) -> list[Fact]:
 def _nudged(state: AgentState, request: AgentRequested, command: Nudge) -> list[Fact]:
     """Go on if a notice was missed, or reissue a lost ticket; an agent that waits in its role's queue stays there."""
     if begun(state) or state.cancel is not None or state.asking:
-        return _advance(state, request, command) or _reissue(state, command)
+        return with_news(state, _advance(state, request, command)) or _reissue(state, command)
     if state.paused:
         return []
     return [AgentReissued()] if state.ticket <= command.floors.get(state.queue, 0) else []

@@ -12,6 +12,7 @@ from events.agent import (
     AgentCanceled,
     AgentCancelRequested,
     AgentChecking,
+    AgentChildEnded,
     AgentFailed,
     AgentPaused,
     AgentReissued,
@@ -21,6 +22,7 @@ from events.agent import (
     AgentTurnFailed,
     FromBrief,
     FromCall,
+    FromChild,
     FromEngine,
     Item,
     ModelFailed,
@@ -43,7 +45,10 @@ from events.tool import (
     ToolFailed,
     ToolOutcomeUnknown,
     ToolRequested,
+    ToolWaiting,
 )
+from toolbox.paths import lies_in
+from toolbox.tree import Conflict, merge
 
 ENDING_TOOLS: Final = ("finish", "submit_verdict", "submit_plan")
 End = AgentSucceeded | AgentFailed | AgentCanceled
@@ -63,6 +68,7 @@ class Call(msgspec.Struct, frozen=True):
     argv: tuple[str, ...] = ()
     created: int = 0
     waiting: bool = False
+    torn: tuple[str, ...] = ()
     end: ToolCompleted | ToolFailed | ToolCanceled | ToolOutcomeUnknown | None = None
 
     @property
@@ -77,6 +83,8 @@ class Call(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         match self.end:
+            case ToolCompleted(text=text) if self.torn:
+                return f"{text}\nIts files were not taken over: these paths don't fit here: {', '.join(self.torn)}"
             case ToolCompleted(text=text):
                 return text
             case ToolFailed(code=code, reason=reason):
@@ -137,6 +145,8 @@ class AgentState(msgspec.Struct, frozen=True):
     paused: bool = False
     held: bool = False
     held_at: int = 0
+    children: dict[str, AgentChildEnded] = {}
+    untold: tuple[str, ...] = ()
     end: End | None = None
 
     @property
@@ -153,6 +163,13 @@ class AgentState(msgspec.Struct, frozen=True):
     def open_calls(self) -> list[Call]:
         """The calls that exist and have not ended."""
         return [call for call in self.calls.values() if call.created and call.end is None]
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is done for it now: it ended, is paused, or waits for humans, other runs or budget only."""
+        calls = self.unfinished_calls()
+        waits = self.model is None and bool(calls) and all(call.waiting for call in calls)
+        return self.end is not None or self.paused or self.asking > 0 or waits
 
     def unfinished_calls(self) -> list[Call]:
         """The calls that were asked for and have not ended, whether they exist or not."""
@@ -190,6 +207,9 @@ def evolve(state: AgentState, record: Record) -> AgentState:
             return replace(state, calls=state.calls | calls, checks=tuple(calls), check_rounds=round_, checked=True)
         case AgentCancelRequested() as fact:
             return replace(state, cancel=fact, cancel_seq=record.seq)
+        case AgentChildEnded() as fact:
+            children = state.children | {fact.child: fact}
+            return replace(state, children=children, untold=(*state.untold, fact.child))
         case AgentPaused(at=at):
             return replace(state, paused=True, held=True, held_at=max(state.held_at, at))
         case AgentResumed(at=at):
@@ -227,7 +247,10 @@ def _ask_model(state: AgentState, fact: ModelRequested, record: Record) -> Agent
         return replace(state, model=replace(asked, epoch=state.model.epoch + 1))
     blocks = tuple(block for item in fact.takes for block in blocks_of(state, item))
     message = Message(role="user", blocks=blocks)
-    return replace(state, model=asked, turn=fact.turn, messages=(*state.messages, message), checked=False)
+    taken = {item.child for item in fact.takes if isinstance(item, FromChild)}
+    untold = tuple(child for child in state.untold if child not in taken)
+    messages = (*state.messages, message)
+    return replace(state, model=asked, turn=fact.turn, messages=messages, checked=False, untold=untold)
 
 
 def blocks_of(state: AgentState, item: Item) -> tuple[Text | ToolResult, ...]:
@@ -237,6 +260,8 @@ def blocks_of(state: AgentState, item: Item) -> tuple[Text | ToolResult, ...]:
             return (Text(state.request.brief if state.request else ""),)
         case FromEngine(text=text):
             return (Text(text),)
+        case FromChild(child=child):
+            return (Text(state.children[child].text),)
         case FromCall(call=id_):
             call = state.calls[id_]
             if call.argv:
@@ -288,7 +313,7 @@ def _take_call(state: AgentState, record: Record) -> AgentState:
             if call.counted and not call.created and state.grant is not None:
                 state = replace(state, usage=state.usage + Usage(tool_calls=1))
             call = replace(call, created=record.seq)
-        case ApprovalRequested():
+        case ApprovalRequested() | ToolWaiting():
             call = replace(call, waiting=True)
         case ApprovalDecided() | ApprovalExpired():
             call = replace(call, waiting=False)
@@ -298,8 +323,18 @@ def _take_call(state: AgentState, record: Record) -> AgentState:
             call = replace(call, end=end, waiting=False)
         case _:
             return state
+    if isinstance(call.end, ToolCompleted) and call.end.child and (torn := _torn(state, call.end)):
+        return replace(state, calls=state.calls | {call.id: replace(call, torn=torn)})
     state = replace(state, calls=state.calls | {call.id: call})
     return _take_result(state, call.end) if isinstance(call.end, ToolCompleted) else state
+
+
+def _torn(state: AgentState, end: ToolCompleted) -> tuple[str, ...]:
+    """Name the paths of a run's result that don't fit on the branch: others changed them meanwhile, or the step may not."""
+    places = state.request.writes if state.request else ()
+    outside = tuple(path for path in end.changes if places and not any(lies_in(path, place) for place in places))
+    result = merge(state.files, end.changes)
+    return outside or (result.paths if isinstance(result, Conflict) else ())
 
 
 def _take_result(state: AgentState, end: ToolCompleted) -> AgentState:

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from actors.agent_budget import TakeGrant
+from actors.child import ChildDone
 from actors.decider import Cancel, Command, Nudge, Pause, Resume, Terminate, TimerFired
 from actors.run_budget import RaiseBudget
 from actors.tool import Decide
@@ -48,6 +49,10 @@ class ResumeBody(PauseBody, frozen=True, forbid_unknown_fields=True):
     pass
 
 
+class ChildDoneBody(Body, frozen=True, forbid_unknown_fields=True):
+    child: str
+
+
 class TimerBody(Body, frozen=True, forbid_unknown_fields=True):
     timer: str
 
@@ -82,6 +87,7 @@ BODIES: Final[Mapping[str, tuple[type[Body], frozenset[ActorKind]]]] = {
     "terminate": (TerminateBody, frozenset({"run"})),
     "pause": (PauseBody, frozenset({"run", "agent"})),
     "resume": (ResumeBody, frozenset({"run", "agent"})),
+    "child_done": (ChildDoneBody, frozenset({"run", "agent", "tool"})),
     "timer": (TimerBody, frozenset({"run", "agent", "tool"})),
     "nudge": (NudgeBody, frozenset({"run", "agent", "tool"})),
     "grant": (GrantBody, frozenset({"agent"})),
@@ -104,6 +110,8 @@ def parse(address: Address, verb: str, body: bytes, *, now_ms: int) -> Command:
     try:
         parsed = msgspec.json.decode(body, type=type_)
         check_token(parsed.id, "id")
+        if isinstance(parsed, ChildDoneBody):
+            check_token(parsed.child, "child")
     except (msgspec.DecodeError, InvalidToken) as fault:
         raise BadCommand("bad_body", str(fault)) from None
     if parsed.id.isdigit():
@@ -121,6 +129,8 @@ def _command(body: Any, now_ms: int) -> Command:
             return Terminate(id=body.id, now_ms=now_ms, by=body.by, reason=body.reason)
         case CancelBody():
             return Cancel(id=body.id, now_ms=now_ms, by=body.by, reason=body.reason)
+        case ChildDoneBody():
+            return ChildDone(id=body.id, now_ms=now_ms, child=body.child)
         case TimerBody():
             return TimerFired(id=body.id, now_ms=now_ms, timer=body.timer)
         case NudgeBody():

@@ -14,7 +14,7 @@ from actors.agent_state import AgentState
 from actors.decider import Command, Perform
 from actors.mailbox import Mailbox, Mailboxes
 from actors.model import TOKENS_MAX, Answer, Delta, Model, ModelError, ModelRequest, ToolSchema
-from actors.perform_tool import ToolCalls
+from actors.perform_tool import Spawns, ToolCalls
 from events.blobs import BlobMissing, Blobs
 from events.clock import Clock
 from events.log import LogUnavailable
@@ -57,13 +57,14 @@ class Performer:
         sandbox: Sandbox | None,
         deltas: Deltas,
         check_plan: Callable[[Any, frozenset[str]], list[str]] | None = None,
+        spawn: Spawns | None = None,
     ) -> None:
         self.blobs = blobs
         self.clock = clock
         self.model_of = model_of
         self.deltas = deltas
         self.tool_calls = ToolCalls(
-            boxes=boxes, blobs=blobs, clock=clock, tools=tools, sandbox=sandbox, check_plan=check_plan
+            boxes=boxes, blobs=blobs, clock=clock, tools=tools, sandbox=sandbox, check_plan=check_plan, spawn=spawn
         )
         self._definitions: dict[tuple[str, str], Definition] = {}
 

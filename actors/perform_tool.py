@@ -1,7 +1,8 @@
 """Tool calls at the rim: run the tool, or its probe, on the agent's branch of the files, and say what came of it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import msgspec
 
@@ -15,9 +16,10 @@ from actors.tool_unknown import NOT_DONE
 from events.blobs import Blobs
 from events.clock import Clock
 from events.fact import Artifact, Changes, File
+from events.subjects import Address
 from toolbox import tree
 from toolbox.sandbox import Sandbox
-from toolbox.tool import Context, FilesAway, Output, Tool, ToolError, call, probe
+from toolbox.tool import Context, FilesAway, Output, SubRun, Tool, ToolError, call, probe
 
 
 class Prepared(msgspec.Struct, frozen=True):
@@ -27,6 +29,12 @@ class Prepared(msgspec.Struct, frozen=True):
     context: Context
     timeout_seconds: float
     keeps: bool
+
+
+class Spawns(Protocol):
+    """Begins a run under the one of a call, or finds the one it began before, and returns its id; raises ToolError."""
+
+    async def __call__(self, call: Address, agent: AgentState, wanted: SubRun) -> str: ...
 
 
 class ToolCalls:
@@ -41,6 +49,7 @@ class ToolCalls:
         tools: Mapping[str, Tool],
         sandbox: Sandbox | None,
         check_plan: Callable[[Any, frozenset[str]], list[str]] | None,
+        spawn: Spawns | None,
     ) -> None:
         self.boxes = boxes
         self.blobs = blobs
@@ -48,6 +57,7 @@ class ToolCalls:
         self.tools = tools
         self.sandbox = sandbox
         self.check_plan = check_plan
+        self.spawn = spawn
 
     async def perform(self, state: ToolState, request: Perform) -> ToolReturned | ToolRaised:
         """Do what `request` asks of a call; raises FilesAway and LogUnavailable, after which it may be done again."""
@@ -76,6 +86,7 @@ class ToolCalls:
             data=output.data,
             changes=changes,
             artifacts=tuple(_artifact(artifact) for artifact in output.artifacts),
+            child=output.child,
             duration_ms=round((self.clock.monotonic() - began) * 1000),
         )
 
@@ -98,6 +109,7 @@ class ToolCalls:
             role=asked.role,
             expects=agent.request.expects if agent.request else (),
             roles=roles,
+            spawn=None if self.spawn is None else partial(self.spawn, state.address, agent),
             check_plan=(lambda plan: check(plan, roles)) if check else None,
         )
         return Prepared(tool, context, asked.timeout_seconds, keeps)

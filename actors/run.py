@@ -5,6 +5,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from actors import run_retry
+from actors.child import ChildDone
 from actors.decider import (
     TURNS_FAILED_MAX,
     Cancel,
@@ -21,6 +22,17 @@ from actors.decider import (
     Want,
 )
 from actors.run_budget import WALL, AgentAsked, RaiseBudget, asked, dispatch, raised, requests, wall_over
+from actors.run_children import (
+    Spawn,
+    abandoned,
+    address_of,
+    child_done,
+    depth_of,
+    reported,
+    spawn,
+    told,
+)
+from actors.run_children import wanted as wanted_children
 from actors.run_letters import ReopenStep, letters_wanted, reopen
 from actors.run_pause import held, hold
 from actors.run_results import AgentEnded, CallEnded, agent_ended, call_ended
@@ -32,6 +44,7 @@ from events.ids import derive
 from events.run import (
     RunCanceled,
     RunCancelRequested,
+    RunChildRequested,
     RunFailed,
     RunPaused,
     RunRequested,
@@ -72,6 +85,8 @@ def decide(state: RunState, command: Command) -> list[Fact]:
             raise Refused("run_ended", "the run has ended; nothing is left to spend a budget on", recorded=state.end)
         case Cancel() if state.end is not None and not isinstance(state.end, RunCanceled):
             raise Refused("run_ended", "the run has ended; nothing is left to cancel", recorded=state.end)
+        case Spawn() if state.request is not None:
+            return spawn(state, state.request, command)
         case Pause() if state.request is not None:
             return hold(state, command)
         case ReopenStep() if state.request is not None:
@@ -82,6 +97,8 @@ def decide(state: RunState, command: Command) -> list[Fact]:
             return [RunCanceled(by=by, reason=reason)]
         case Cancel(by=by, reason=reason):
             return [] if state.cancel else [RunCancelRequested(by=by, reason=reason)]
+        case ChildDone():
+            return child_done(state, command)
         case AgentEnded():
             return agent_ended(state, command)
         case AgentAsked():
@@ -102,7 +119,7 @@ def _advance(state: RunState, request: RunRequested, command: Command) -> list[F
     if state.end is not None:
         return []
     if state.cancel is not None:
-        return [] if state.open_steps() else [_stopped(state.cancel)]
+        return [] if _open(state) else [_stopped(state.cancel)]
     if max(state.seen.turns_failed.values(), default=0) >= TURNS_FAILED_MAX:
         return [RunFailed(code="dead_letter", reason="its turns kept failing inside the engine")]
     if not state.started:
@@ -113,7 +130,7 @@ def _advance(state: RunState, request: RunRequested, command: Command) -> list[F
     if state.paused is not None:
         return []
     if (failed := state.failed_step()) is not None:
-        if state.open_steps():
+        if _open(state):
             return []
         return [RunFailed(code=failed.code, reason=failed.fault, step=failed.spec.id)]
     if given_up := run_retry.given_up(state):
@@ -122,7 +139,12 @@ def _advance(state: RunState, request: RunRequested, command: Command) -> list[F
     started = dispatch(state, ready, command.now_ms)
     if started or state.plan is None:
         return started
-    return [_finish(state)] if all(step.status in OVER for step in state.steps.values()) else []
+    over = all(step.status in OVER for step in state.steps.values()) and not state.open_children()
+    return [_finish(state)] if over else []
+
+
+def _open(state: RunState) -> bool:
+    return bool(state.open_steps() or state.open_children())
 
 
 def _finish(state: RunState) -> RunSucceeded | RunFailed:
@@ -197,7 +219,8 @@ def pending(state: RunState) -> list[Request]:
         return []
     found: list[Request] = [*letters_wanted(state)]
     if state.end is not None:
-        return [*found, *_stops(state, by=f"run {state.address.run} has ended", asked=state.seen.last)]
+        found += _stops(state, by=f"run {state.address.run} has ended", asked=state.seen.last)
+        return [*found, *reported(state)]
     if state.watch is not None:
         found.append(Schedule(asked=state.watch_seq, timer=state.watch.timer, at_ms=state.watch.at))
     found += requests(state)
@@ -208,15 +231,29 @@ def pending(state: RunState) -> list[Request]:
         for step in state.steps.values()
         if step.status == "asking"
     ]
+    found += wanted_children(state)
     if state.cancel is not None:
         found += _stops(state, by=state.cancel.by, asked=state.cancel_seq)
-        found.append(Schedule(asked=state.cancel_seq, timer=CANCEL_TIMER, at_ms=state.cancel_ms + CANCEL_GRACE_MS))
+        found.append(
+            Schedule(asked=state.cancel_seq, timer=CANCEL_TIMER, at_ms=state.cancel_ms + _grace_ms(state.request))
+        )
     elif (failed := state.failed_step()) is not None:
         found += _stops(state, by=f"step {failed.spec.id} failed", asked=state.seen.last)
     else:
         found += run_retry.timers(state)
-        found += held(state, [(state.address.at(step.actor), step.started) for step in state.open_steps()])
+        found += [_stop(address, state.seen.last, "the end of its caller") for address in abandoned(state)]
+        found += told(state)
+        found += held(
+            state,
+            [(state.address.at(step.actor), step.started) for step in state.open_steps()]
+            + [(address_of(state, child), child.asked) for child in state.open_children()],
+        )
     return found
+
+
+def _grace_ms(request: RunRequested) -> int:
+    """A run under another ends before that one's time is up, so that none outlives the run above it."""
+    return max(CANCEL_GRACE_MS - 1_000 * depth_of(request), CANCEL_GRACE_MS // 5)
 
 
 def _stops(state: RunState, *, by: str, asked: int) -> list[Send]:
@@ -224,25 +261,29 @@ def _stops(state: RunState, *, by: str, asked: int) -> list[Send]:
 
 
 def _stop(address: Address, asked: int, by: str) -> Send:
-    name = address.call if address.kind == "tool" else address.step
+    name = {"tool": address.call, "agent": address.step, "run": address.run}[address.kind]
     return Send(asked=asked, address=address, verb="cancel", id=f"cmd_cancel-{name}", body={"by": by})
 
 
 def route(state: RunState, fact: Fact) -> str:
     """Return who must act on `fact`; an end that leaves something open still has stops to send."""
     match fact:
-        case RunRequested() | StepReopened() | RunCancelRequested() | RunPaused() | RunResumed() | BudgetRaised():
+        case RunRequested() | StepReopened() | BudgetRaised() | RunChildRequested():
+            return "run"
+        case RunCancelRequested() | RunPaused() | RunResumed():
             return "run"
         case RunSucceeded() | RunFailed() | RunCanceled() | RunTimedOut():
-            return "run" if open_actors(state) else "-"
+            below = state.request is not None and state.request.parent is not None
+            return "run" if below or open_actors(state) else "-"
         case _:
             return "-"
 
 
 def open_actors(state: RunState) -> list[Address]:
-    """Return the agents and the questions the run waits for."""
+    """Return the agents, the questions and the runs under it that the run waits for."""
     agents = [state.address.at(step.actor) for step in state.open_steps()]
-    return agents + [state.address.at("-", step.ask) for step in state.steps.values() if step.status == "asking"]
+    asked = [state.address.at("-", step.ask) for step in state.steps.values() if step.status == "asking"]
+    return [*agents, *asked, *(address_of(state, child) for child in state.open_children())]
 
 
 RUN: Final = Decider(

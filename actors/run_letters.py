@@ -77,6 +77,8 @@ def carried(state: RunState, letter: str) -> RunRequested:
     return replace(
         request,
         plan=state.plan,
+        parent=None,
+        files={},
         carried=Carried(
             run=state.address.run,
             seq=state.seen.last,

@@ -22,6 +22,8 @@ from events.run import (
     PlanAccepted,
     RunCanceled,
     RunCancelRequested,
+    RunChildEnded,
+    RunChildRequested,
     RunEnd,
     RunFailed,
     RunPaused,
@@ -95,6 +97,20 @@ class Step(msgspec.Struct, frozen=True):
         return self.spec.fallback if self.on_fallback else self.spec.role
 
 
+class Child(msgspec.Struct, frozen=True):
+    """A run under this one, wanted by the fact at `asked`; `ended` is the fact that took its end in, 0 while it is open."""
+
+    id: str
+    request: RunRequested
+    asked: int
+    step: str
+    call: str
+    wait: bool
+    since_ms: int
+    ended: int = 0
+    status: str = ""
+
+
 class RunState(msgspec.Struct, frozen=True):
     """One run."""
 
@@ -125,11 +141,16 @@ class RunState(msgspec.Struct, frozen=True):
     held_at: int = 0
     held_by: str = ""
     held_reason: str = ""
+    children: dict[str, Child] = {}
     end: End | None = None
 
     def open_steps(self) -> list[Step]:
         """The steps with an attempt under way."""
         return [step for step in self.steps.values() if step.status == "open"]
+
+    def open_children(self) -> list[Child]:
+        """The runs under this one that have not ended."""
+        return [child for child in self.children.values() if not child.ended]
 
     def failed_step(self) -> Step | None:
         """The first step that failed for good, if any."""
@@ -162,8 +183,8 @@ def evolve(state: RunState, record: Record) -> RunState:
         state = replace(state, purse=purse.take(state.purse, record))
     match record.fact:
         case RunRequested() as fact:
-            state = replace(state, request=fact, requested_ms=record.time_ms, plan=fact.plan)
             state = replace(state, purse=purse.opened(fact, record))
+            state = replace(state, request=fact, requested_ms=record.time_ms, plan=fact.plan, head=fact.files)
             state = _lay_out(state, fact.plan or Plan(steps=(planner_step(),)))
             return _carry(state, fact.carried) if fact.carried else state
         case RunStarted(deadline=deadline):
@@ -176,6 +197,8 @@ def evolve(state: RunState, record: Record) -> RunState:
             return replace(state, watch=fact, watch_seq=record.seq, watch_interval_ms=interval, moved=False)
         case RunCancelRequested() as fact:
             return replace(state, cancel=fact, cancel_seq=record.seq, cancel_ms=record.time_ms)
+        case RunChildRequested() | RunChildEnded() as fact:
+            return _take_child(state, fact, record)
         case RunPaused() | RunResumed() as fact:
             return _take_hold(_move_deadlines(state, fact, record), fact, record.seq)
         case RunSucceeded() | RunFailed() | RunCanceled() | RunTimedOut() as fact:
@@ -184,6 +207,23 @@ def evolve(state: RunState, record: Record) -> RunState:
             return replace(state, seen=state.seen.failed(message))
         case _:
             return _take_step(state, record)
+
+
+def _take_child(state: RunState, fact: RunChildRequested | RunChildEnded, record: Record) -> RunState:
+    match fact:
+        case RunChildRequested():
+            child = Child(
+                id=fact.child,
+                request=fact.request,
+                asked=record.seq,
+                step=fact.step,
+                call=fact.call,
+                wait=fact.wait,
+                since_ms=record.time_ms,
+            )
+        case RunChildEnded():
+            child = replace(state.children[fact.child], ended=record.seq, status=fact.status)
+    return replace(state, children=state.children | {child.id: child})
 
 
 def _take_hold(state: RunState, fact: RunPaused | RunResumed, seq: int) -> RunState:

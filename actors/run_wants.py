@@ -1,4 +1,4 @@
-"""Whom a run wants: the first facts of its agents and of the questions it puts to humans. Pure."""
+"""Whom a run wants: the first facts of its agents, of runs under it and of the questions it puts to humans. Pure."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from actors.decider import (
     Create,
     Want,
 )
+from actors.run_children import create_child
 from actors.run_letters import create_letter
 from actors.run_state import PLANNER, RunState, Step
 from events.agent import CHECK, AgentRequested
@@ -26,6 +27,8 @@ def create(state: RunState, want: Want) -> Create:
         return create_letter(state, want)
     request = state.request
     assert request is not None
+    if want.address.run != state.address.run:
+        return create_child(state, want)
     if want.address.kind == "agent":
         step = state.step_of(want.address.step)
         assert step is not None

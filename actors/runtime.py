@@ -13,7 +13,6 @@ from actors.turn import Engine
 from actors.work import HELD_NAK_SECONDS, OUTAGE_NAK_SECONDS, Performs, Work, give_back
 from events import codec
 from events.blobs import BlobMissing
-from events.fact import type_of
 from events.jetstream.api import CALLBOARD, CALLBOARD_INBOX
 from events.jetstream.connection import Bus
 from events.jetstream.queues import Delivery, Pull, Queues
@@ -187,11 +186,11 @@ class Runtime:
         last = await self.engine.facts.peek(address.scope)
         if last is None:
             return
-        waits = last.type.startswith(("approval.requested.", "agent.paused.", "budget.asked."))
-        ended = last.address == address and type_of(last.fact).startswith(
-            ("agent.succeeded.", "agent.failed.", "agent.canceled.")
-        )
-        if waits or ended:
+        box = self.engine.boxes.of(address)
+        async with box.turn:
+            await box.read_to(last.seq)
+            idle = box.state.idle
+        if idle:
             self._release(address)
 
     def _stop(self, box: Mailbox[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from actors.child import ChildDone
 from actors.decider import (
     TURNS_FAILED_MAX,
     Cancel,
@@ -30,6 +31,7 @@ from actors.tool_approval import (
     expired,
     needs_human,
 )
+from actors.tool_child import child_done, waits
 from actors.tool_outcome import RETRY, ToolRaised, ToolReturned, retried, settle
 from actors.tool_state import ToolState, evolve
 from actors.tool_unknown import ask_human, canceled, cut_off, told
@@ -57,12 +59,16 @@ def decide(state: ToolState, command: Command) -> list[Fact]:
     match command:
         case Decide():
             return decided(state, command)
+        case ToolReturned(child=str(child)) if child:
+            return waits(state, command)
         case ToolReturned() | ToolRaised():
             return settle(state, command)
         case _ if state.request is None or state.end is not None:
             return []
         case Cancel():
             return _cancel(state, command)
+        case ChildDone():
+            return child_done(state, command)
         case TimerFired():
             return _timer_fired(state, command)
         case TakeOver():
@@ -102,7 +108,7 @@ def _advance(state: ToolState, command: Command) -> list[Fact]:
 def _ready(state: ToolState) -> bool:
     """Tell whether the effect is to be performed by who holds the ticket."""
     request = state.request
-    if request is None or state.end is not None or state.cut_off or state.retry_at or request.denied:
+    if request is None or state.end is not None or state.cut_off or state.retry_at or state.child or request.denied:
         return False
     if not needs_human(request):
         return True

@@ -13,7 +13,9 @@ RETRY: Final = "retry"
 
 
 class ToolReturned(Command, frozen=True, kw_only=True):
-    """The effect performed in `epoch` came back; for a probe: it found that the effect had happened."""
+    """The effect performed in `epoch` came back; for a probe: it found that the effect had happened. With `child` the call ends
+    with that run.
+    """
 
     epoch: int
     text: str
@@ -21,6 +23,7 @@ class ToolReturned(Command, frozen=True, kw_only=True):
     changes: Changes = {}
     artifacts: tuple[Artifact, ...] = ()
     duration_ms: int = 0
+    child: str = ""
 
 
 class ToolRaised(Command, frozen=True, kw_only=True):

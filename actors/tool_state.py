@@ -21,6 +21,7 @@ from events.tool import (
     ToolRequested,
     ToolStarted,
     ToolTurnFailed,
+    ToolWaiting,
 )
 
 FENCED_EFFECTS: Final = frozenset({"keyed", "unsafe"})
@@ -46,6 +47,7 @@ class ToolState(msgspec.Struct, frozen=True):
 
     `started` is the last epoch whose beginning stands in the log (fenced effects only), `cut_off` the epoch of an unsafe call that
     nobody knows the outcome of; `asks` then is who finds out, and `epoch` the probe's. `takeovers`, `attempts`: so many.
+    `child` is the run that the call waits for.
     """
 
     address: Address
@@ -63,6 +65,7 @@ class ToolState(msgspec.Struct, frozen=True):
     cut_off: int = 0
     asks: str = ""
     outcome: Asked | None = None
+    child: str = ""
     end: Terminal | None = None
 
     @property
@@ -104,6 +107,8 @@ def evolve(state: ToolState, record: Record) -> ToolState:
             return replace(state, epoch=epoch, ticket=record.ticket, queue=record.to, retry_at=0)
         case ToolAttemptFailed(attempt=attempt, retry_at=retry_at):
             return replace(state, attempts=attempt, retry_at=retry_at, retry_seq=record.seq)
+        case ToolWaiting(child=child):
+            return replace(state, child=child)
         case ToolOutcomeUnknown() as fact:
             return _cut_off(state, fact, record)
         case ToolCompleted() | ToolFailed() | ToolCanceled() as fact:

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from actors.agent_state import AgentState
+from actors.child import ChildDone
 from actors.commands import BadCommand, parse
 from actors.decider import TURNS_FAILED_MAX, Command, Nudge, Perform, Refused, TimerFired, TurnRaised
 from actors.held import Delivery as InHand
@@ -19,7 +20,7 @@ from actors.held import Held
 from actors.letters import Letters
 from actors.mailbox import Mailbox
 from actors.notices import addressee, command_of
-from actors.standing import standing
+from actors.standing import standing, with_outcome
 from actors.turn import Engine, Turn, hand_over_all, until_answered
 from events import codec
 from events.agent import AgentCanceled, AgentFailed, AgentSucceeded, ModelRefused
@@ -170,6 +171,8 @@ class Work:
             log.warning("command_refused", subject=delivery.subject[:200], error=str(fault))
             await self._bury(delivery, held, getattr(fault, "code", "bad_subject"), str(fault))
             return
+        if isinstance(command, ChildDone):
+            command = await with_outcome(self.engine, address, command)
         box = held.box = self.engine.boxes.of(address)
         turn = Turn(self.engine, box, causation=command.id)
         answer: dict[str, Any] = {}
@@ -228,7 +231,8 @@ class Work:
         for address in box.decider.open_actors(box.state):
             if address.kind == "agent" and await self._missed_end(box, address):
                 continue
-            id_ = f"{command.id[:30]}-{(address.call if address.kind == 'tool' else address.step)[-32:]}"
+            name = {"tool": address.call, "agent": address.step, "run": address.run}[address.kind]
+            id_ = f"{command.id[:30]}-{name[-32:]}"
             body = msgspec.json.encode({"id": id_, "floors": floors})
             await self.engine.inbox.send(address, "nudge", body, command_id=id_)
 

@@ -59,7 +59,13 @@ class FromBrief(msgspec.Struct, frozen=True, tag_field="kind", tag="brief"):
     """A model call takes in the agent's brief, which stands in `agent.requested`."""
 
 
-Item = FromBrief | FromCall | FromEngine
+class FromChild(msgspec.Struct, frozen=True, tag_field="kind", tag="child"):
+    """A model call takes in how a run ended that the agent had begun without waiting; `agent.child_ended` tells it."""
+
+    child: str
+
+
+Item = FromBrief | FromCall | FromEngine | FromChild
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -193,6 +199,14 @@ class AgentResumed(Fact, frozen=True, kw_only=True, tag="agent.resumed.v1"):
     at: int = 0
 
 
+class AgentChildEnded(Fact, frozen=True, kw_only=True, tag="agent.child_ended.v1"):
+    """A run that the agent began without waiting for it ended; its next model call takes `text` in."""
+
+    child: str
+    status: str
+    text: str
+
+
 class AgentSucceeded(Fact, frozen=True, kw_only=True, tag="agent.succeeded.v1"):
     """The attempt has its result; `changes` are against the files it started from."""
 
@@ -242,6 +256,7 @@ AgentFact = (
     | AgentCancelRequested
     | AgentPaused
     | AgentResumed
+    | AgentChildEnded
     | AgentSucceeded
     | AgentFailed
     | AgentCanceled

@@ -42,6 +42,7 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     `takeovers_max` is how often a call may be taken over from a lost worker. A model call is tried `model_attempts_max` times, first
     again after `model_backoff_ms`, then doubling to a minute; it may take `model_seconds_max`, and be silent for `model_idle_seconds`.
     `step_seconds` an attempt at a step and `run_seconds` the whole run may take, waits included; 0 is no limit.
+    `depth_max` is how many runs may stand above a run, `children_max` how many a run may begin in all.
     """
 
     attempts_max: int = 3
@@ -56,6 +57,8 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     model_idle_seconds: int = 120
     step_seconds: float = 0.0
     run_seconds: float = 0.0
+    depth_max: int = 4
+    children_max: int = 16
 
 
 class CarriedStep(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -79,10 +82,20 @@ class Carried(msgspec.Struct, frozen=True, omit_defaults=True):
     artifacts: tuple[Artifact, ...] = ()
 
 
+class Parent(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who began a run from within another: the run, the place of the agent and its call if one did, and how deep it stands."""
+
+    run: str
+    depth: int
+    step: str = ""
+    call: str = ""
+
+
 class RunRequested(Fact, frozen=True, kw_only=True, tag="run.requested.v1"):
     """A goal was accepted. Without a plan a planner makes one. `rates` say what each role's calls take, under a budget.
 
     With `degrade`, steps that say so may be given up and the run goes on without them.
+    A run begun by another has a `parent` and starts from `files`.
     """
 
     goal: str
@@ -99,6 +112,8 @@ class RunRequested(Fact, frozen=True, kw_only=True, tag="run.requested.v1"):
     budget: Budget | None = None
     rates: dict[str, Rate] = {}
     degrade: bool = False
+    parent: Parent | None = None
+    files: dict[str, File] = {}
 
 
 class RunStarted(Fact, frozen=True, kw_only=True, tag="run.started.v1"):
@@ -274,6 +289,29 @@ class TimerSet(Fact, frozen=True, kw_only=True, tag="timer.set.v1"):
     purpose: str
 
 
+class RunChildRequested(Fact, frozen=True, kw_only=True, tag="run.child_requested.v1"):
+    """A run under this one is wanted; `request` is its first fact. With `wait` the call that wants it ends with it."""
+
+    child: str
+    request: RunRequested
+    step: str = ""
+    call: str = ""
+    wait: bool = False
+
+
+class RunChildEnded(Fact, frozen=True, kw_only=True, tag="run.child_ended.v1"):
+    """A run under this one ended; `seq` is its last fact. A call or an agent that wants to know is told."""
+
+    child: str
+    seq: int
+    status: str
+    summary: str = ""
+    code: str = ""
+    reason: str = ""
+    artifacts: tuple[Artifact, ...] = ()
+    usage: Usage = Usage()
+
+
 class RunCancelRequested(Fact, frozen=True, kw_only=True, tag="run.cancel_requested.v1"):
     """Nothing new starts; what runs is told to stop. `timed_out` tells that the run's time was over."""
 
@@ -351,6 +389,8 @@ RunFact = (
     | GateWaived
     | GateReopened
     | TimerSet
+    | RunChildRequested
+    | RunChildEnded
     | RunCancelRequested
     | RunPaused
     | RunResumed

@@ -100,8 +100,15 @@ class ToolAttemptFailed(Fact, frozen=True, kw_only=True, tag="tool.attempt_faile
     probe: bool = False
 
 
+class ToolWaiting(Fact, frozen=True, kw_only=True, tag="tool.waiting.v1"):
+    """The call began the run `child` and ends with it; until then it holds no message and no worker."""
+
+    epoch: int
+    child: str
+
+
 class ToolCompleted(Fact, frozen=True, kw_only=True, tag="tool.completed.v1"):
-    """The tool answered."""
+    """The tool answered; `child` is the run whose result this is, if it is one's."""
 
     epoch: int
     text: str
@@ -109,6 +116,7 @@ class ToolCompleted(Fact, frozen=True, kw_only=True, tag="tool.completed.v1"):
     changes: Changes = {}
     artifacts: tuple[Artifact, ...] = ()
     duration_ms: int = 0
+    child: str = ""
 
 
 class ToolFailed(Fact, frozen=True, kw_only=True, tag="tool.failed.v1"):
@@ -159,6 +167,7 @@ ToolFact = (
     | ApprovalExpired
     | ToolStarted
     | ToolReissued
+    | ToolWaiting
     | ToolAttemptFailed
     | ToolCompleted
     | ToolFailed

@@ -34,7 +34,7 @@ class BlueprintError(Exception):
 
 
 class RoleFile(msgspec.Struct, frozen=True):
-    """A role as its file has it; `tools` empty means all that are offered, `model` inherit means the run's."""
+    """A role as its file has it; `tools` empty means all that are offered and need no naming, `model` inherit means the run's."""
 
     name: str
     description: str
@@ -258,7 +258,7 @@ def _check_endings(blueprint: Blueprint) -> None:
 
 
 async def _pin(role: RoleFile, *, model: str, blobs: Blobs, workspace: str, tools: Mapping[str, Tool]) -> Role:
-    names_ = role.tools or tuple(name for name, tool in tools.items() if tool.offered)
+    names_ = role.tools or tuple(name for name, tool in tools.items() if tool.offered and not tool.by_name)
     try:
         chosen = granted(names_, tools)
     except UnknownTool as fault:

@@ -45,8 +45,12 @@ LIMITS_MAX: Final[Mapping[str, float]] = {
     "model_idle_seconds": 3600,
     "step_seconds": TIMEOUT_SECONDS_MAX,
     "run_seconds": TIMEOUT_SECONDS_MAX,
+    "depth_max": 8,
+    "children_max": 256,
 }
 """How far a request may stretch a run's limits."""
+LIMITS_NONE: Final = frozenset({"depth_max", "children_max"})
+"""Limits that may be 0, as those in seconds may."""
 
 
 Told = Cancel | Pause
@@ -136,14 +140,10 @@ class Operations:
         Raises Problem.
         """
         check_workspace(workspace)
-        _check_goal(request.goal)
-        _check_labels(request.labels)
         body = msgspec.json.encode(request)
-        _check_limits(request.limits)
-        budgets.check_budget(request.budget or Budget())
         run = self.system.clock.new_id("run")
         # All of the request is checked before its key is claimed: a refused one leaves nothing behind.
-        fact = await self._request(workspace, request, model=self._model(request.model), by=by)
+        fact = await self.request_of(workspace, request, by=by)
         async with claim_of(self.system, workspace, key=key, digest=_digest("runs.create", body), makes=run) as claim:
             if claim.answer is not None:
                 return msgspec.json.decode(claim.answer, type=RunAccepted), True
@@ -155,16 +155,7 @@ class Operations:
         seq = await self._answer(
             address, StartRun(id=f"cmd_start-{address.run}", now_ms=self.system.clock.now_ms(), request=fact)
         )
-        return RunAccepted(
-            id=address.run,
-            workspace=address.workspace,
-            status="queued",
-            goal=fact.goal,
-            blueprint=fact.blueprint,
-            model=fact.model,
-            trace_id=trace_id(address.run),
-            seq=seq,
-        )
+        return accepted_of(address, fact, seq=seq)
 
     def _model(self, wanted: str) -> str:
         model = wanted or self.system.settings.model
@@ -173,18 +164,24 @@ class Operations:
         except ValueError as fault:
             raise invalid("/model", str(fault), hint="callboard run GOAL --model scripted") from None
 
-    async def _request(self, workspace: str, request: CreateRun, *, model: str, by: str) -> RunRequested:
+    async def request_of(
+        self, workspace: str, request: CreateRun, *, by: str, roles: Mapping[str, Role] | None = None
+    ) -> RunRequested:
+        """Return the first fact of the run that is asked for; a plan of one's own may use `roles` that are pinned already.
+
+        Raises Problem.
+        """
+        _check_goal(request.goal)
+        _check_labels(request.labels)
+        _check_limits(request.limits)
+        budgets.check_budget(request.budget or Budget())
+        model = self._model(request.model)
         source = self._blueprint(request)
-        plan = request.plan or source.plan
-        if request.plan is not None and (found := faults(request.plan, source.roles)):
+        if request.plan is not None and (found := faults(request.plan, source.roles if roles is None else roles)):
             raise invalid(f"/plan/{_pointer(found[0])}", found[0], hint="callboard run --help")
-        chosen = msgspec.structs.replace(source, plan=plan)
-        try:
-            roles: dict[str, Role] = await blueprints.pin(
-                chosen, model=model, blobs=self.system.blobs, workspace=workspace, tools=self.system.tools
-            )
-        except blueprints.BlueprintError as fault:
-            raise invalid("/blueprint", str(fault)) from None
+        chosen = msgspec.structs.replace(source, plan=request.plan or source.plan)
+        if roles is None or request.plan is None:
+            roles = await self._pinned(workspace, chosen, model=model)
         budget = request.budget or source.budget
         rates = await budgets.rates(roles, budget, blobs=self.system.blobs, workspace=workspace)
         settings = self.system.settings
@@ -194,8 +191,8 @@ class Operations:
         return RunRequested(
             goal=request.goal,
             blueprint=source.name if request.plan is None else "",
-            plan=plan,
-            roles=roles,
+            plan=chosen.plan,
+            roles=dict(roles),
             tools=blueprints.tool_specs(self.system.tools),
             model=model,
             approve=request.approvals or settings.approval_policy,
@@ -206,6 +203,15 @@ class Operations:
             rates=rates,
             degrade=source.degrade if request.degrade is None else request.degrade,
         )
+
+    async def _pinned(self, workspace: str, source: blueprints.Blueprint, *, model: str) -> dict[str, Role]:
+        system = self.system
+        try:
+            return await blueprints.pin(
+                source, model=model, blobs=system.blobs, workspace=workspace, tools=system.tools
+            )
+        except blueprints.BlueprintError as fault:
+            raise invalid("/blueprint", str(fault)) from None
 
     def _blueprint(self, request: CreateRun) -> blueprints.Blueprint:
         given = [name for name in ("blueprint", "plan", "definition") if getattr(request, name)]
@@ -332,6 +338,10 @@ class Operations:
         """Bring a command to an actor: the first half of its turn. Returns the actor's last sequence. Raises Problem."""
         return await self._answer(address, command)
 
+    async def answer(self, address: Address, command: Command) -> int:
+        """Run the first half of a turn of an actor that must exist; return its last sequence. Raises Problem."""
+        return await self._answer(address, command, must_exist=True)
+
     async def _answer(self, address: Address, command: Command, *, must_exist: bool = False) -> int:
         """Run the first half of a turn: load, decide, append. Returns the actor's last sequence. Raises Problem."""
         box = self.system.boxes.of(address)
@@ -353,6 +363,20 @@ class Operations:
 
     def _command_id(self, verb: str, key: str) -> str:
         return f"cmd_{verb}-{hashlib.sha256(key.encode()).hexdigest()[:32]}" if key else self.system.clock.new_id("cmd")
+
+
+def accepted_of(address: Address, fact: RunRequested, *, seq: int) -> RunAccepted:
+    """Return what a run that was accepted at `seq` is answered with."""
+    return RunAccepted(
+        id=address.run,
+        workspace=address.workspace,
+        status="queued",
+        goal=fact.goal,
+        blueprint=fact.blueprint,
+        model=fact.model,
+        trace_id=trace_id(address.run),
+        seq=seq,
+    )
 
 
 def check_workspace(workspace: str) -> None:
@@ -395,7 +419,7 @@ def _check_reason(reason: str) -> None:
 
 def _check_limits(limits: Limits) -> None:
     for name, most in LIMITS_MAX.items():
-        value, least = getattr(limits, name), 0 if name.endswith("_seconds") else 1
+        value, least = getattr(limits, name), 0 if name.endswith("_seconds") or name in LIMITS_NONE else 1
         if not least <= value <= most:
             raise invalid(f"/limits/{name}", f"{value} must be {least} to {most}")
 

@@ -131,6 +131,8 @@ async def run_worker(
     ready: asyncio.Event | None = None,
 ) -> None:
     """Work until `stop` is set, then drain. Without `sandbox` the best tier of this machine is found and told."""
+    from gateway.children import Children  # it stands on the operations, and they on this module
+
     settings = system.settings
     sandbox = sandbox or await probe_sandbox()
     log.info("worker_started", sandbox=sandbox.tier if sandbox else "none: command tools are refused")
@@ -143,6 +145,7 @@ async def run_worker(
         sandbox=sandbox,
         deltas=Deltas(system.bus),
         check_plan=plan_faults,
+        spawn=Children(system),
     )
     runtime = Runtime(
         system.bus,

@@ -8,6 +8,7 @@ from toolbox.artifacts import publish_release, save_artifact
 from toolbox.control import ask_human, finish, submit_plan, submit_verdict
 from toolbox.files import delete_file, edit_file, list_files, read_file, search_files, write_file
 from toolbox.shell import run_check, run_command
+from toolbox.spawn import spawn
 from toolbox.tool import Tool
 
 TOOLS: Final[tuple[Tool, ...]] = (
@@ -25,6 +26,7 @@ TOOLS: Final[tuple[Tool, ...]] = (
     submit_plan,
     ask_human,
     finish,
+    spawn,
 )
 
 

@@ -45,17 +45,30 @@ class Artifact(msgspec.Struct, frozen=True):
     title: str = ""
 
 
+class SubRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that a call wants begun under its own: `steps` are a plan's, as `submit_plan` takes them."""
+
+    goal: str
+    blueprint: str = ""
+    steps: Any = None
+    wait: bool = True
+
+
 class Output(msgspec.Struct, frozen=True):
-    """What a tool answers: `text` for the model, `data` (JSON) for programs, the artifacts it published."""
+    """What a tool answers: `text` for the model, `data` (JSON) for programs, the artifacts it published.
+
+    With `child` it has no answer yet: the call ends with that run.
+    """
 
     text: str
     data: Any = None
     artifacts: tuple[Artifact, ...] = ()
+    child: str = ""
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What a call may touch. `check_plan` returns what is wrong with a plan's steps; `scratch_root` is where commands work:
-    a folder that other users can reach, by default the system's for temporary files.
+    """What a call may touch. `check_plan` returns what is wrong with a plan's steps, `spawn` begins a run and returns its id.
+    `scratch_root` is where commands work: a folder that other users can reach, by default the system's for temporary files.
     """
 
     files: Branch
@@ -67,6 +80,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     roles: frozenset[str] = frozenset()
     check_plan: Callable[[Any], list[str]] | None = None
     scratch_root: Path | None = None
+    spawn: Callable[[SubRun], Awaitable[str]] | None = None
 
 
 Probe = Callable[[Context, Any], Awaitable[str | Output | None]]
@@ -77,7 +91,8 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     """One thing agents can do.
 
     `effect` says what may be done again, `writes` that it changes files, `risky` that a human is asked first, `question` that the
-    call is itself a question to a human and never executed, `offered` that roles may have it (else it is the engine's own).
+    call is itself a question to a human and never executed, `offered` that roles may have it (else it is the engine's own),
+    `by_name` that only a role has it whose tools name it.
     A call may take `timeout_seconds`. One that failed with a retryable error is made again, up to `attempts_max` times in all, after
     `backoff_seconds` and then twice as long each time, unless its effect is `unsafe`. Of an unsafe one that was cut off in the middle
     `unknown` says who is asked whether it happened: the model, a human, or `probe`, which answers, says None if it did not
@@ -92,6 +107,7 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     needs_sandbox: bool
     question: bool
     offered: bool
+    by_name: bool
     pool: str
     timeout_seconds: float
     attempts_max: int
@@ -111,6 +127,7 @@ def tool(
     needs_sandbox: bool = False,
     question: bool = False,
     offered: bool = True,
+    by_name: bool = False,
     pool: str = "local",
     timeout_seconds: float = 60.0,
     attempts_max: int = 3,
@@ -139,6 +156,7 @@ def tool(
             needs_sandbox=needs_sandbox,
             question=question,
             offered=offered,
+            by_name=by_name,
             pool=pool,
             timeout_seconds=timeout_seconds,
             attempts_max=attempts_max,

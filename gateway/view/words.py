@@ -15,6 +15,8 @@ from events.run import (
     PlanAccepted,
     RunCanceled,
     RunCancelRequested,
+    RunChildEnded,
+    RunChildRequested,
     RunFact,
     RunFailed,
     RunPaused,
@@ -89,6 +91,15 @@ def _of_run(fact: RunFact) -> Words:
             return bad(f"run failed{f' at {step}' if step else ''}: {fault(code, reason)}")
         case TimerSet(at=at, purpose=purpose):
             return note(f"timer set for {clock(at)} ({clean(purpose)})")
+        case RunChildRequested(child=child, request=request, wait=wait):
+            return note(
+                f"run wanted under this one: {child}, {quoted(request.goal, 60)}{', waited for' if wait else ''}"
+            )
+        case RunChildEnded(child=child, status=status, summary=summary, code=code, reason=reason):
+            ended = f"run {child} under this one {clean(status)}"
+            return (
+                done(f"{ended}: {short(summary)}") if status == "succeeded" else bad(f"{ended}: {fault(code, reason)}")
+            )
         case RunTurnFailed(error=error):
             return bad(f"a turn of the run failed inside the engine: {short(error)}")
         case _:

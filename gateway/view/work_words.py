@@ -6,6 +6,7 @@ from events.agent import (
     AgentCanceled,
     AgentCancelRequested,
     AgentChecking,
+    AgentChildEnded,
     AgentFact,
     AgentFailed,
     AgentPaused,
@@ -40,6 +41,7 @@ from events.tool import (
     ToolRequested,
     ToolStarted,
     ToolTurnFailed,
+    ToolWaiting,
 )
 from gateway.view.calls import call_words, command, quoted, short
 from gateway.view.say import Words, aside, bad, because, clock, done, fault, left, note, spent, warn, who, working
@@ -68,6 +70,8 @@ def of_agent(fact: AgentFact) -> Words:
             return warn("the agent's start was lost and is issued again")
         case AgentCancelRequested(by=by, reason=reason):
             return warn(f"agent told to stop by {who(by)}{because(reason)}")
+        case AgentChildEnded(text=text):
+            return note(f"agent told of a run it began: {short(text)}")
         case AgentPaused(by=by, reason=reason):
             return note(f"agent paused by {who(by)}{because(reason)}")
         case AgentResumed(by=by, reason=reason):
@@ -126,6 +130,8 @@ def of_tool(fact: ToolFact) -> Words:
             return warn(f"{what} failed, attempt {attempt}, tried again at {clock(retry_at)}: {fault(code, reason)}")
         case ToolCompleted(data={"exit_code": int(code)}, text=text, duration_ms=took) if code:
             return bad(f"command failed: {short(text)}{aside(duration(took))}")
+        case ToolWaiting(child=child):
+            return working(f"tool waits for run {child}")
         case ToolCompleted(text=text, changes=changes, artifacts=artifacts, duration_ms=took):
             return done(f"tool done: {short(text)}{aside(left(changes, len(artifacts)), duration(took))}")
         case ToolFailed(code=code, reason=reason):

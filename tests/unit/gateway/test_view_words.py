@@ -10,6 +10,7 @@ from events.agent import (
     AgentCanceled,
     AgentCancelRequested,
     AgentChecking,
+    AgentChildEnded,
     AgentFailed,
     AgentPaused,
     AgentReissued,
@@ -53,6 +54,8 @@ from events.run import (
     PlanAccepted,
     RunCanceled,
     RunCancelRequested,
+    RunChildEnded,
+    RunChildRequested,
     RunFailed,
     RunPaused,
     RunRequested,
@@ -85,6 +88,7 @@ from events.tool import (
     ToolRequested,
     ToolStarted,
     ToolTurnFailed,
+    ToolWaiting,
 )
 from gateway.view.filter import readable, run
 from gateway.view.say import clock
@@ -155,6 +159,20 @@ SAID: list[tuple[Fact, str]] = [
     ),
     (TimerSet(timer="tmr_1", at=LATER, purpose="watch"), "timer set for 14:13:20Z (watch)"),
     (RunCancelRequested(by="ann", reason="enough"), "cancel asked for by ann: enough"),
+    (
+        RunChildRequested(
+            child="run_2", request=RunRequested(goal="the rest", roles={}, tools={}, model="m"), wait=True
+        ),
+        'run wanted under this one: run_2, "the rest", waited for',
+    ),
+    (
+        RunChildEnded(child="run_2", seq=9, status="succeeded", summary="good"),
+        "run run_2 under this one succeeded: good",
+    ),
+    (
+        RunChildEnded(child="run_2", seq=9, status="failed", code="turns_max", reason="too long"),
+        "run run_2 under this one failed: turns_max: too long",
+    ),
     (RunPaused(by="ann", reason="lunch"), "run paused by ann: lunch"),
     (RunResumed(by="ann"), "run resumed by ann"),
     (
@@ -203,6 +221,10 @@ SAID: list[tuple[Fact, str]] = [
     (AgentCancelRequested(by="ann"), "agent told to stop by ann"),
     (AgentSucceeded(summary="done", turns=1), "agent done after 1 turn: done"),
     (AgentFailed(code="turns", reason="too many"), "agent failed: turns: too many"),
+    (
+        AgentChildEnded(child="run_2", status="succeeded", text="Run run_2 succeeded: done"),
+        "agent told of a run it began: Run run_2 succeeded: done",
+    ),
     (AgentPaused(by="ann", reason="lunch"), "agent paused by ann: lunch"),
     (AgentResumed(by="ann"), "agent resumed by ann"),
     (AgentCanceled(by="run"), "agent canceled by run"),
@@ -241,6 +263,7 @@ SAID: list[tuple[Fact, str]] = [
     (ToolFailed(epoch=1, code="not_found", reason="no such file"), "tool failed: not_found: no such file"),
     (ToolCanceled(by="ann"), "tool canceled by ann"),
     (ToolOutcomeUnknown(epoch=1), "tool cut off in the middle: nobody knows whether it happened"),
+    (ToolWaiting(epoch=1, child="run_2"), "tool waits for run run_2"),
     (ToolRefused(epoch=1, reason="after the end"), "a late outcome of the tool changes nothing: after the end"),
     (ToolTurnFailed(message="7", error="KeyError"), "a turn of the call failed inside the engine: KeyError"),
     (
