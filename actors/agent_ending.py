@@ -70,7 +70,7 @@ def _conclude_gate(state: AgentState, request: AgentRequested, end: ToolComplete
     if verdict is None:
         words = FromEngine("A gate ends with submit_verdict and nothing else.")
         return ask(state, request, (*batch_results(state), words))
-    failing = [state.calls[check] for check in state.checks if not _passed(state.calls[check])]
+    failing = _failing(state)
     findings = tuple(Finding(step="", severity="high", message=_finding(call)) for call in failing)
     verdict = Verdict(
         passed=verdict.passed and not failing, summary=verdict.summary, findings=verdict.findings + findings
@@ -107,12 +107,12 @@ def after_checks(state: AgentState, request: AgentRequested, command: Command) -
     results = tuple(FromCall(check) for check in state.checks)
     if request.gate:
         return [ModelRequested(turn=1, takes=(FromBrief(), FromEngine("The engine ran these checks:"), *results))]
-    failing = [state.calls[check] for check in state.checks if not _passed(state.calls[check])]
+    failing = _failing(state)
     ending = ending_call(state)
     if not failing:
         return [_succeed(state, request, _summary(ending) if ending else "")]
     if state.check_rounds >= request.limits.validation_rounds_max:
-        return [fail(state, "validation", "\n".join(_finding(call) for call in failing))]
+        return [fail(state, "validation", _findings(failing))]
     words = FromEngine("Not done yet: the step's validation failed. Mend the cause, then finish again.")
     return ask(state, request, (*batch_results(state), words, *results))
 
@@ -131,6 +131,14 @@ def _passed(call: Call) -> bool:
             return True
         case _:
             return False
+
+
+def _failing(state: AgentState) -> list[Call]:
+    return [state.calls[check] for check in state.checks if not _passed(state.calls[check])]
+
+
+def _findings(failing: list[Call]) -> str:
+    return "\n".join(_finding(call) for call in failing)
 
 
 def _finding(call: Call) -> str:
@@ -170,5 +178,13 @@ def fail(state: AgentState, code: str, reason: str) -> AgentFailed:
 
 
 def fail_model(state: AgentState, asked: OpenModelCall) -> AgentFailed:
+    """Fail for want of an answer; where time may still bring one, another attempt at the step can help."""
     reason = f"the model gave no answer in {asked.attempt} tries: {asked.reason}"
-    return AgentFailed(code=asked.code, reason=reason, final=True, usage=state.usage)
+    tries_max = state.request.limits.model_attempts_max if state.request else 0
+    final = asked.attempt < tries_max and asked.code != "attempts"
+    failing = _failing(state) if final and ending_call(state) is not None else []
+    if (
+        failing
+    ):  # the work was handed in and is not good: that is what stopped it, whatever the model could not say to it
+        return fail(state, "validation", f"{_findings(failing)}\nand {reason}")
+    return AgentFailed(code=asked.code, reason=reason, final=final, usage=state.usage)

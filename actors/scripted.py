@@ -228,7 +228,8 @@ def _last(request: ModelRequest) -> str:
     if not results:
         return f"the last message was: {_short(_words(request.messages[-1]) if request.messages else '')}"
     shown = [f"{_tool(request, block)}{' failed' if block.failed else ''}: {_short(block.text)}" for block in results]
-    return f"the last results were: {' | '.join(shown)}"
+    told = " ".join(block.text for block in blocks if isinstance(block, Text))
+    return f"the last results were: {' | '.join(shown)}{f'; then the engine said: {_short(told)}' if told else ''}"
 
 
 def _short(text: str) -> str:

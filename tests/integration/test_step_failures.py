@@ -1,16 +1,21 @@
 """Steps that fail, hang, or have no provider end as their plan says, on a real log, and the run's events explain it."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from actors.cassette import Cassette
+from actors.model import Answer, Delta, ModelError, ModelRequest, ToolUse, Usage
 from events.envelope import Record
 from events.plan import Retry
 from events.run import Limits, RunFailed, RunSucceeded, RunTimedOut, StepFailed, StepStarted, StepTimedOut
 from events.subjects import Address
 from events.tool import ApprovalRequested
 from gateway import from_log
+from gateway.models import Models
 from gateway.operations import CancelRun, DecideApproval
 from gateway.view.lines import notable
 from gateway.view.words import words
@@ -177,3 +182,71 @@ async def test_while_a_step_is_left_alone_nobody_holds_it_and_the_run_says_that_
         assert wait.since == records[-1].time_ms
         await one.door.cancel_run("default", run, CancelRun(), by="ann")
         assert types(await one.end(run))[-1] == "run.canceled"
+
+
+class DownModel:
+    """A model of a provider that is down for so many calls, and then has every step finished."""
+
+    def __init__(self, calls: int) -> None:
+        self.calls = calls
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[Delta | Answer]:
+        self.calls -= 1
+        if self.calls >= 0:
+            raise ModelError("529 overloaded", kind="back_off", code="overloaded")
+        use = ToolUse(id="use_1", name="finish", arguments=msgspec.Raw(b'{"summary":"back again"}'))
+        yield Answer(blocks=(use,), stop="tool_use", usage=Usage(output_tokens=1), model="down")
+
+
+def take_down(one: Rig, calls: int) -> None:
+    """Let every worker's provider be down for so many calls."""
+    model = DownModel(calls)
+    for system in one.systems:
+        system.models = Models(system.settings, down=model)
+
+
+BRIEF = Limits(attempts_max=3, model_attempts_max=2, model_backoff_ms=10)
+SOON = Retry(backoff_seconds=0.05, backoff_seconds_max=0.1)
+
+
+async def test_a_step_whose_provider_is_down_for_a_while_is_done_by_a_later_attempt(
+    nats_url: str, tmp_path: Path
+) -> None:
+    async with rig(nats_url, tmp_path, cassette(a=turns())) as one:
+        take_down(one, 5)
+        run = await one.start(step("a", retry=SOON), model="down", limits=BRIEF)
+        records = await one.end(run)
+        assert isinstance(records[-1].fact, RunSucceeded)
+        assert [(each.code, each.next) for each in of(records, StepFailed)] == [("overloaded", "retry")] * 2
+        assert types(records).count("model.failed") == 5
+        assert "model call of turn 1 failed, tried again at" in told(records)
+        assert "the model gave no answer in 2 tries: 529 overloaded" in told(records)
+
+
+async def test_a_step_whose_provider_stays_down_ends_as_its_plan_says(nats_url: str, tmp_path: Path) -> None:
+    async with rig(nats_url, tmp_path, cassette(a=turns())) as one:
+        take_down(one, 6)
+        plan = (step("a", retry=SOON, on_failure="degrade"), step("b", "a"))
+        run = await one.start(*plan, model="down", limits=BRIEF, degrade=True)
+        records = await one.end(run)
+        end = records[-1].fact
+        assert isinstance(end, RunSucceeded)
+        assert end.given_up == ("a",)
+        assert "step given up, the run goes on without it: overloaded" in told(records)
+
+
+async def test_a_failed_validation_shows_as_failed_and_is_what_the_step_failed_for(
+    nats_url: str, tmp_path: Path
+) -> None:
+    check = ("python3", "-c", "raise SystemExit('two tests failed')")
+    script = Cassette.from_dict({"delay": 0, "steps": [{"turns": turns()}]})
+    async with rig(nats_url, tmp_path, script) as one:
+        run = await one.start(step("a", retry=ONCE, validate=(check,)))
+        records = await one.end(run)
+        end = records[-1].fact
+        assert isinstance(end, RunFailed)
+        assert end.code == "validation"
+        assert end.reason.startswith("$ python3 -c")
+        said = [words(record.fact) for record in records if record.type == "tool.completed.v1"]
+        assert [each.sign for each in said] == ["done", "failed"]
+        assert "command failed: exit code 1 two tests failed" in said[-1].text

@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+import pytest
 
 from actors.agent import AGENT, RETRY
 from actors.agent_model import ModelAnswered, ModelRaised
@@ -206,6 +207,31 @@ def test_the_engine_checks_the_work_and_sends_it_back_with_the_output() -> None:
     assert "boom" in facts[0].reason
     texts = [block.text for message in story.state.messages for block in message.blocks if isinstance(block, Text)]
     assert "$ false\nboom" in texts
+
+
+def test_a_model_without_an_answer_to_a_failed_validation_fails_for_the_validation() -> None:
+    story = begun(validate=(("make", "test"),))
+    use(story, ("finish", {}))
+    story.rest(ticket=9)
+    (check,) = create(story)
+    end(story, check, text="2 tests failed", data={"exit_code": 1})
+    story.rest(ticket=9)
+    nothing = ModelRaised(id="cmd_1", now_ms=NOW, turn=2, epoch=1, kind="never", code="unscripted", reason="no line")
+    story.when(nothing)
+    (fact,) = story.rest(ticket=9)
+    assert isinstance(fact, AgentFailed)
+    assert (fact.code, fact.final) == ("validation", False)
+    assert fact.reason.startswith("$ make test\n2 tests failed")
+    assert "no line" in fact.reason
+
+
+@pytest.mark.parametrize(("kind", "final"), [("never", True), ("back_off", False)])
+def test_another_attempt_can_help_only_where_time_may_bring_an_answer(kind: Any, final: bool) -> None:
+    story = begun(limits=Limits(model_attempts_max=1 if kind == "back_off" else 8))
+    story.when(ModelRaised(id="cmd_1", now_ms=NOW, turn=1, epoch=1, kind=kind, code="x", reason="y"))
+    (fact,) = story.rest(ticket=9)
+    assert isinstance(fact, AgentFailed)
+    assert fact.final is final
 
 
 def test_a_gate_reads_its_checks_first_and_cannot_pass_over_a_failing_one() -> None:

@@ -253,6 +253,10 @@ SAID: list[tuple[Fact, str]] = [
     ),
     (ApprovalDecided(approval="apr_1", decision="reject", by="ann", comment="no"), "rejected by ann: no"),
     (ApprovalExpired(approval="apr_1"), "approval expired: nobody decided in time"),
+    (
+        ToolCompleted(epoch=1, text="exit code 2\nboom", data={"exit_code": 2}, duration_ms=1200),
+        "command failed: exit code 2 boom (1.2 s)",
+    ),
     (ToolStarted(epoch=1), "tool started"),
     (ToolReissued(epoch=2), "tool call is issued again (epoch 2)"),
     (
