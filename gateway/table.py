@@ -3,7 +3,7 @@
 from typing import Final
 
 from gateway.route import Route
-from gateway.routes import approvals, artifacts, blueprints, budgets, dead_letters, events, meta, runs, stops
+from gateway.routes import approvals, artifacts, blueprints, budgets, dead_letters, events, exports, meta, runs, stops
 
 ROUTES: Final[tuple[Route, ...]] = (
     *runs.ROUTES,
@@ -14,5 +14,6 @@ ROUTES: Final[tuple[Route, ...]] = (
     *artifacts.ROUTES,
     *blueprints.ROUTES,
     *dead_letters.ROUTES,
+    *exports.ROUTES,
     *meta.ROUTES,
 )

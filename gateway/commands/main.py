@@ -19,6 +19,7 @@ from gateway.commands import (
     events,
     meta,
     processes,
+    recorded,
     runs,
     stops,
     up,
@@ -84,6 +85,7 @@ _add("reject", approvals.reject, DAILY)
 _add("cancel", stops.cancel, DAILY)
 _add("list", runs.list_runs, DAILY)
 runs.app.command("budget")(budget.budget)
+recorded.add_to(runs.app)
 app.add_typer(runs.app, name="runs", rich_help_panel=NOUNS)
 app.add_typer(approvals.app, name="approvals", rich_help_panel=NOUNS)
 app.add_typer(artifacts.app, name="artifacts", rich_help_panel=NOUNS)
