@@ -42,6 +42,9 @@ budget-races: setup ## 64 steps on a budget for ten: N schedules of the deciders
 	@$(BIN)/python -m tests.unit.actors.budget_race $(or $(N),10000)
 	@for race in $$(seq $(or $(RACES),20)); do \
 		$(BIN)/python -m pytest tests/integration/test_budget.py -q -k 64_parallel $(PYTEST_ARGS) || exit 1; done
+.PHONY: outage
+outage: setup ## outages in their long form: 200 stream clients for ten minutes, Postgres away for one (15 minutes in all)
+	$(BIN)/python -m pytest tests/system/test_streams_under_kills.py tests/system/test_postgres_away.py --full -s $(PYTEST_ARGS)
 
 lock: ## rebuild requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade \

@@ -166,7 +166,9 @@ class Work:
         """Run the turn of a command, answer it, and settle it."""
         try:
             address, verb = parse_command(delivery.subject)
-            command = parse(address, verb, delivery.body, now_ms=self.engine.clock.now_ms())
+            # The server fired a timer that is due by its own clock: what this process thinks of the time cannot undo it.
+            now_ms = max(self.engine.clock.now_ms(), delivery.stored_ms)
+            command = parse(address, verb, delivery.body, now_ms=now_ms)
         except (BadCommand, ValueError) as fault:
             log.warning("command_refused", subject=delivery.subject[:200], error=str(fault))
             await self._bury(delivery, held, getattr(fault, "code", "bad_subject"), str(fault))

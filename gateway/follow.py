@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from events.subjects import Address
-from gateway.errors import invalid
+from events.run import RunRequested
+from events.subjects import EVERY_FACT, Address, run_scope
+from gateway.errors import Problem, invalid
 from gateway.gateway import Gateway
 from gateway.history import check_names, check_sequence
 from gateway.reply import StreamReply
@@ -65,3 +66,25 @@ async def place(gateway: Gateway, headers: Mapping[str, str], after: int | None)
     if found > gateway.tail.position and found > (end := await gateway.system.facts.end()):
         raise invalid("/after", f"{found} is beyond the log, which ends at {end}: was it replaced?")
     return found
+
+
+async def check_kept(gateway: Gateway, address: Address, after: int | None) -> None:
+    """Raise Problem (410, with the oldest sequence there is) if events of a run behind `after` were purged."""
+    first = next(iter(await gateway.system.facts.page(run_scope(address.workspace, address.run), limit=1)), None)
+    if first is None or isinstance(first.fact, RunRequested) or (after is not None and after >= first.seq):
+        return
+    raise expired(first.seq, hint=f"GET /v1/runs/{address.run}/events?after={first.seq - 1}")
+
+
+async def check_begun(gateway: Gateway, after: int | None) -> None:
+    """Raise Problem (410) if the log begins behind `after`; 0 asks for all there is, wherever that begins."""
+    if after:
+        first = next(iter(await gateway.system.facts.page(EVERY_FACT, limit=1)), None)
+        if first is not None and after < first.seq - 1:
+            raise expired(first.seq, hint=f"GET /v1/events?after={first.seq - 1}")
+
+
+def expired(oldest: int, *, hint: str) -> Problem:
+    """Return the problem of a place in front of the oldest event that is kept."""
+    told = f"events up to {oldest} were purged; what is kept begins with {oldest}"
+    return Problem(410, "sequence_expired", told, hint=hint, recorded={"oldest": oldest})

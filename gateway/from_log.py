@@ -28,6 +28,8 @@ async def run_row(facts: Log, address: Address, *, upto: int) -> RunRow | None:
     if not records:
         return None
     state = fold(RUN, address, records)
+    if state.request is None:
+        return None  # purged but for its end; only the rows know what it was
     asked = [] if state.end is not None else await _asked(facts, address, upto=upto)
     return _row(state, records, asked)
 

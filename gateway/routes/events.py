@@ -9,7 +9,7 @@ from events.envelope import Envelope
 from events.ids import check_token
 from gateway import history, views
 from gateway.errors import invalid
-from gateway.follow import firehose, place, run_feed, stream_reply
+from gateway.follow import check_begun, check_kept, firehose, place, run_feed, stream_reply
 from gateway.gateway import Gateway
 from gateway.operations import check_workspace
 from gateway.reply import EVENT_STREAM, Reply
@@ -84,6 +84,7 @@ async def stream_run(gateway: Gateway, caller: Caller, asked: StreamOfRun) -> AS
         last = await gateway.system.facts.peek(address.fence)
         if last is not None and isinstance(last.fact, TERMINAL) and after >= last.seq:
             return Reply(status=204)
+    await check_kept(gateway, address, after)
     feed = run_feed(gateway, address, after=after, names=asked.type, deltas=await _deltas(gateway, asked.deltas))
     return stream_reply(gateway, feed)
 
@@ -94,6 +95,7 @@ async def stream_all(gateway: Gateway, caller: Caller, asked: Firehose) -> ASGIA
     for run in asked.run:
         check_token(run, "run")
     after = await place(gateway, caller.headers, asked.after)
+    await check_begun(gateway, after)
     deltas = await _deltas(gateway, asked.deltas)
     feed = firehose(gateway, caller.workspace, asked.run, after=after, names=asked.type, deltas=deltas)
     for run in asked.run:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.cassette import Cassette
+from events.clock import Clock
 from events.envelope import Record
 from events.plan import PlanStep
 from events.subjects import run_scope
@@ -100,16 +101,23 @@ async def rig(
     workers: int = 1,
     tools: Mapping[str, Tool] | None = None,
     urls: Sequence[str] = (),
+    clocks: Sequence[Clock] = (),
     **settings: Any,
 ) -> AsyncGenerator[Rig, None]:
-    """Open a door's system and `workers` more, each working, at `urls` if given; they drain at the end."""
+    """Open a door's system and `workers` more, each working, at `urls` if given; they drain at the end.
+
+    `clocks` are those of the first of the systems.
+    """
     options = [
         Settings(nats_url=url, home=str(home), drain_seconds=1, **settings)
         for url in (nats_url, *(urls or [nats_url] * workers))
     ]
+    given = dict(enumerate(clocks))
     async with AsyncExitStack() as stack:
         systems = [
-            await stack.enter_async_context(open_system(one, name=f"system-{n}", cassette=script, tools=tools))
+            await stack.enter_async_context(
+                open_system(one, name=f"system-{n}", cassette=script, tools=tools, clock=given.get(n))
+            )
             for n, one in enumerate(options)
         ]
         async with asyncio.TaskGroup() as group:

@@ -11,6 +11,7 @@ import pytest
 
 from deploy.nats_server import NatsServer
 from events.envelope import Record, structured
+from events.jetstream.api import CALLBOARD, Answer, ask
 from events.subjects import Address, delta_subject, run_scope
 from gateway.gateway import Limits
 from tests.doors import Doors, open_doors
@@ -19,6 +20,7 @@ from tests.sse import Event, events, streaming
 from tests.stories import Story, told
 
 RUN = "run_1"
+ENDS = ("run.succeeded.v1", "run.failed.v1", "run.canceled.v1")
 
 
 @pytest.fixture
@@ -351,3 +353,37 @@ async def test_while_nats_is_away_commands_are_refused_and_streams_wait(nats_ser
         async with asyncio.timeout(30):
             assert_is_log([event async for event in stream], records[3:])
         assert (await doors.get("/readyz"))["tail"] == "ok"
+
+
+async def purge(doors: Doors, **what: object) -> None:
+    await ask(doors.system.bus, f"STREAM.PURGE.{CALLBOARD}", dict(what), answer=Answer)
+
+
+async def test_of_a_purged_run_no_place_is_left_to_go_on_from_but_behind_its_end(doors: Doors) -> None:
+    told = (stories(seed, count=2) for seed in range(100))
+    records = next(each for each in told if all(of_run(each, run)[-1].type in ENDS for run in (RUN, "run_2")))
+    await append(doors, records, {})
+    mine, other = of_run(records), of_run(records, "run_2")
+    await purge(doors, filter=run_scope("default", RUN), keep=1)
+    last = mine[-1].seq
+    for place in ({"params": {"after": 0}}, {"headers": {"Last-Event-ID": str(mine[2].seq)}}, {}):
+        answer = await doors.http.get(f"/v1/runs/{RUN}/events/stream", **place)  # type: ignore[arg-type]
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (410, "sequence_expired")
+        assert problem["recorded"] == {"oldest": last}
+        assert problem["retryable"] is False
+    assert (await doors.http.get(f"/v1/runs/{RUN}/events/stream", params={"after": last})).status_code == 204
+    async with streaming(doors.http, "/v1/runs/run_2/events/stream", params={"after": 0}) as stream:
+        assert_is_log([event async for event in stream], other)
+
+
+async def test_a_firehose_from_a_place_before_the_oldest_event_is_gone(doors: Doors) -> None:
+    records = stories(7, count=1)
+    await append(doors, records, {})
+    await purge(doors, seq=4)
+    answer = await doors.http.get("/v1/events/stream", params={"after": 2})
+    assert (answer.status_code, answer.json()["recorded"]) == (410, {"oldest": 4})
+    async with streaming(doors.http, "/v1/events/stream", params={"after": 3}) as stream:
+        assert (await anext(stream)).id == "4"
+    async with streaming(doors.http, "/v1/events/stream", params={"after": 0}) as stream:
+        assert (await anext(stream)).id == "4"

@@ -2,7 +2,6 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
@@ -14,29 +13,9 @@ from gateway.client import Client
 from projections.rebuild import dump, rebuild
 from projections.store import open_store
 from tests.system.processes import House, house
+from tests.system.small import definition, settings
 
 RUNS = 100
-STEPS = ("analyze", "write", "review")
-CASSETTE = """
-delay: {delay}
-steps:
-  - turns:
-      - calls: [{{tool: write_file, arguments: {{path: notes.md, text: noted}}}}]
-      - calls: [{{tool: finish, arguments: {{summary: done}}}}]
-"""
-
-
-def definition() -> dict[str, Any]:
-    steps = [
-        {"id": id_, "role": "dev", "task": f"do {id_}", "needs": list(STEPS[:at][-1:])} for at, id_ in enumerate(STEPS)
-    ]
-    return {"name": "outage", "steps": steps, "roles": [{"name": "dev", "description": "does it", "prompt": "Do it."}]}
-
-
-def settings(folder: Path, *, delay: float) -> dict[str, str]:
-    cassette = folder / "cassette.yaml"
-    cassette.write_text(CASSETTE.format(delay=delay))
-    return {"CALLBOARD_CASSETTE": str(cassette), "CALLBOARD_MAX_AGENTS": "200"}
 
 
 class Follower:
@@ -86,7 +65,7 @@ async def test_a_hundred_runs_end_while_postgres_is_away_and_the_rows_are_those_
 ) -> None:
     away_seconds = 60 if full else 8
     loop = asyncio.get_running_loop()
-    async with house(tmp_path, settings=settings(tmp_path, delay=away_seconds / 8)) as one:
+    async with house(tmp_path, settings=settings(tmp_path, seconds=away_seconds * 0.75)) as one:
         runs = [await one.create_run(goal=f"run {number}", definition=definition()) for number in range(RUNS // 2)]
         one.postgres.kill()
         back_at = loop.time() + away_seconds
