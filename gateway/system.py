@@ -19,6 +19,7 @@ from actors.runtime import Limits, Runtime
 from actors.turn import Engine
 from events.blobs import Blobs, FileBlobs
 from events.clock import Clock, SystemClock
+from events.jetstream.clock import LogClock
 from events.jetstream.connection import Bus, connect
 from events.jetstream.inbox import Inbox
 from events.jetstream.log import JetStreamLog
@@ -107,11 +108,14 @@ async def open_system(
         on_closed=lost.set if lost else None,
     ) as bus:
         await ensure_streams(bus, replicas=settings.replicas, log_bytes_max=settings.log_bytes_max)
+        counting = LogClock(bus, clock or SystemClock())
+        await counting.look()
+        keeping = asyncio.create_task(counting.keep(), name="clock")
         system = System(
             settings,
             bus,
             blobs=blobs or FileBlobs(settings.data / "blobs"),
-            clock=clock or SystemClock(),
+            clock=counting,
             models=models or Models(settings, cassette=cassette),
             tools=tools if tools is not None else with_named(settings.tools),
             name=name,
@@ -119,6 +123,7 @@ async def open_system(
         try:
             yield system
         finally:
+            keeping.cancel()
             await system.models.close()
 
 

@@ -36,6 +36,8 @@ class Delivery(msgspec.Struct, frozen=True):
     consumer_seq: int
     received: float
     bus: Bus
+    stored_ms: int = 0
+    """When the server took it in, by its clock, in ms since the epoch."""
 
     async def ack(self) -> None:
         """Done; not waited for, so the server may still deliver it again. Raises LogUnavailable."""
@@ -199,4 +201,5 @@ def delivery(bus: Bus, msg: Msg) -> Delivery:
         consumer_seq=int(tokens[at + 4]),
         received=time.monotonic(),
         bus=bus,
+        stored_ms=int(tokens[at + 5]) // 1_000_000,
     )
