@@ -71,5 +71,3 @@ class LogClock:
         if abs(skew) > SKEW_MS_MAX and not self._told:
             self._told = True
             log.warning("clock_differs", ahead_ms=skew, reason="the log's server has another time; that one counts")
-
-

@@ -36,9 +36,9 @@ class HeldModel:
         yield Answer(blocks=(use,), stop="tool_use", usage=Usage(output_tokens=1), model="held")
 
 
-def hold(system: System) -> HeldModel:
-    """Give a system a model that waits, and return it."""
-    model = HeldModel()
+def hold(system: System, model: HeldModel | None = None) -> HeldModel:
+    """Give a system a model that waits, or one of the test's own, and return it."""
+    model = model or HeldModel()
     system.models = Models(
         system.settings, cassette=Cassette.from_dict({"steps": [{"turns": [{"say": "-"}]}]}), held=model
     )
