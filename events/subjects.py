@@ -141,6 +141,16 @@ def work_filter(to: str) -> str:
     return f"{ROOT}.*.evt.*.*.*.*.*.{to}"
 
 
+def request_filter() -> str:
+    """Return the filter of the first facts of all runs."""
+    return f"{ROOT}.*.evt.*.-.-.run.requested.>"
+
+
+def run_end_filters() -> list[str]:
+    """Return the filters of the last facts of all runs."""
+    return [f"{ROOT}.*.evt.*.-.-.run.{word}.>" for word in ("succeeded", "failed", "canceled")]
+
+
 def held_subject(ticket: int) -> str:
     """Return the subject on which the performer of `ticket` answers that it is alive."""
     return f"{ROOT}._held.{ticket}"

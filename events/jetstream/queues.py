@@ -12,7 +12,8 @@ from events.ids import check_token
 from events.jetstream.api import CALLBOARD, Answer, ask
 from events.jetstream.connection import Bus
 from events.jetstream.pull import Delivery, Pull
-from events.jetstream.streams import ACK_WAIT_SECONDS, put_consumer, work_consumer
+from events.jetstream.streams import ACK_WAIT_SECONDS, consumer_exists, put_consumer, work_consumer
+from events.jetstream.unfinished import begins_at
 from events.jetstream.wire import Msg
 from events.log import LogUnavailable
 from events.subjects import work_filter
@@ -50,15 +51,19 @@ class Queues:
         self._ack_wait_seconds = ack_wait_seconds
         self._known: set[str] = set()
 
-    async def ensure(self, to: str, *, start: int = 0) -> None:
-        """Make the queue of `to` unless it was seen already; a new one begins at sequence `start` of the log.
+    async def ensure(self, to: str, *, start: int | None = None) -> None:
+        """Make the queue of `to` unless it was seen already. A new one begins at sequence `start` of the log, by default
+        with the oldest unfinished run: what was addressed to it before, when it was lost, is found done.
 
         Raises InvalidToken, LogUnavailable.
         """
         if to in self._known:
             return
         config = work_consumer(check_token(to, "to"), work_filter(to), ack_wait_seconds=self._ack_wait_seconds)
-        if start > 1:
+        if start is None and not await consumer_exists(self._bus, CALLBOARD, to):
+            start = await begins_at(self._bus, work_filter(to))
+            log.info("queue_made", queue=to, start=start)
+        if start is not None and start > 1:
             config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": start}
         await put_consumer(self._bus, CALLBOARD, config)
         self._known.add(to)

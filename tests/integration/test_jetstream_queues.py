@@ -84,7 +84,7 @@ async def test_a_queue_keeps_where_it_began_and_takes_new_settings(bus: Bus, log
 async def test_only_what_is_addressed_to_a_queue_comes_in_and_in_order(bus: Bus, log: JetStreamLog) -> None:
     first = await grow(log, RUN, 3, to="run")
     await grow(log, RUN.at("s1"), 3, to="agent-coder")
-    await Queues(bus).ensure("run")
+    await Queues(bus).ensure("run", start=1)
     later = await grow(log, Address("other", "run_2"), 2, to="run")
     hands = Hands(100)
     async with hands.pull(bus, "run"):
@@ -100,7 +100,7 @@ async def test_only_what_is_addressed_to_a_queue_comes_in_and_in_order(bus: Bus,
 async def test_no_more_is_pulled_than_there_are_free_slots(bus: Bus, log: JetStreamLog) -> None:
     await grow(log, RUN, 40, to="run")
     queues = Queues(bus)
-    await queues.ensure("run")
+    await queues.ensure("run", start=1)
     hands = Hands(7)
     async with hands.pull(bus, "run") as pull:
         for _ in range(40):
@@ -114,7 +114,7 @@ async def test_no_more_is_pulled_than_there_are_free_slots(bus: Bus, log: JetStr
 
 async def test_with_all_slots_taken_nothing_comes_until_one_is_free(bus: Bus, log: JetStreamLog) -> None:
     await grow(log, RUN, 3, to="run")
-    await Queues(bus).ensure("run")
+    await Queues(bus).ensure("run", start=1)
     hands = Hands(1)
     async with hands.pull(bus, "run") as pull:
         first = await hands.inbox.get()
@@ -126,7 +126,7 @@ async def test_with_all_slots_taken_nothing_comes_until_one_is_free(bus: Bus, lo
 
 
 async def test_work_that_comes_later_is_delivered_at_once(bus: Bus, log: JetStreamLog) -> None:
-    await Queues(bus).ensure("run")
+    await Queues(bus).ensure("run", start=1)
     hands = Hands(10)
     async with hands.pull(bus, "run"):
         for version in range(1, 4):

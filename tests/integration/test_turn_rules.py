@@ -6,7 +6,6 @@ from pathlib import Path
 
 import msgspec
 
-from actors.cassette import Cassette
 from actors.model import Answer, Delta, ModelRequest, ToolUse, Usage
 from events.envelope import Record
 from events.jetstream.api import CALLBOARD
@@ -39,9 +38,7 @@ class HeldModel:
 def hold(system: System, model: HeldModel | None = None) -> HeldModel:
     """Give a system a model that waits, or one of the test's own, and return it."""
     model = model or HeldModel()
-    system.models = Models(
-        system.settings, cassette=Cassette.from_dict({"steps": [{"turns": [{"say": "-"}]}]}), held=model
-    )
+    system.models = Models(system.settings, cassette=system.models.cassette, held=model)
     return model
 
 

@@ -1,0 +1,68 @@
+"""A work queue that an operator or a fault took away: made again where the oldest unfinished run begins, and nothing is lost."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from events.jetstream.api import CALLBOARD, Answer, ask
+from events.jetstream.queues import Queues
+from events.jetstream.unfinished import oldest_unfinished
+from gateway.operations import CancelRun
+from tests.integration.engine import Rig, cassette, rig, say, step, turns, types
+from tests.integration.test_turn_rules import hold
+
+
+class _Info(Answer, frozen=True):
+    config: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+
+
+async def begins_at(one: Rig, queue: str) -> int | None:
+    info = await ask(one.systems[0].bus, f"CONSUMER.INFO.{CALLBOARD}.{queue}", None, answer=_Info)
+    return info.config.get("opt_start_seq")
+
+
+async def lose(one: Rig, queue: str) -> None:
+    await ask(one.systems[0].bus, f"CONSUMER.DELETE.{CALLBOARD}.{queue}", None, answer=Answer)
+
+
+async def test_queues_lost_in_the_middle_of_a_run_begin_with_it_again_and_it_ends_well(
+    nats_url: str, tmp_path: Path
+) -> None:
+    script = cassette(a=turns([say("list_files")]), b=turns([say("list_files")]))
+    async with rig(nats_url, tmp_path, script) as one:
+        model = [hold(system) for system in one.systems][1]
+        for _ in range(3):
+            await one.end(await one.start(step("a")))
+        held = await one.start(step("a"), model="held")
+        first = (await one.until(held, lambda record: record.type == "model.requested.v1"))[0].seq
+        await one.end(await one.start(step("a")))
+        queues = ("run", "start-dev", "tool-local")
+        for queue in queues:
+            await lose(one, queue)
+        other = await one.start(step("b"))
+        model.go.set()
+        for run in (held, other):
+            records = await one.end(run)
+            assert records[-1].type == "run.succeeded.v1"
+            assert len([name for name in types(records) if name.endswith("taken_over")]) <= 1
+        for queue in queues:
+            assert await begins_at(one, queue) == first
+
+
+async def test_with_no_run_unfinished_a_lost_queue_begins_behind_the_log(nats_url: str, tmp_path: Path) -> None:
+    async with rig(nats_url, tmp_path, cassette(a=turns())) as one:
+        await one.end(await one.start(step("a")))
+        end = await one.systems[0].facts.end()
+        assert await oldest_unfinished(one.systems[0].bus) == end + 1
+        canceled = await one.start(step("a"))
+        await one.door.cancel_run("default", canceled, CancelRun(), by="test")
+        await one.end(canceled)
+        assert await oldest_unfinished(one.systems[0].bus) == await one.systems[0].facts.end() + 1
+
+
+async def test_a_queue_that_never_was_begins_with_the_log(nats_url: str, tmp_path: Path) -> None:
+    async with rig(nats_url, tmp_path, cassette(a=turns()), workers=0) as one:
+        await one.start(step("a"))
+        await Queues(one.systems[0].bus).ensure("start-never")
+        assert await begins_at(one, "start-never") is None
