@@ -148,7 +148,7 @@ def request_filter() -> str:
 
 def run_end_filters() -> list[str]:
     """Return the filters of the last facts of all runs."""
-    return [f"{ROOT}.*.evt.*.-.-.run.{word}.>" for word in ("succeeded", "failed", "canceled")]
+    return [f"{ROOT}.*.evt.*.-.-.run.{word}.>" for word in ("succeeded", "failed", "canceled", "timed_out")]
 
 
 def held_subject(ticket: int) -> str:

@@ -17,7 +17,6 @@ STREAM_NOT_FOUND: Final = 10059
 STREAM_NAME_IN_USE: Final = 10058
 NO_MESSAGE_FOUND: Final = 10037
 CONSUMER_EXISTS: Final = 10148
-CONSUMER_NOT_FOUND: Final = 10014
 
 NO_ROOM: Final = frozenset({10002, 10023, 10028, 10047, 10077})
 """Limits of the account, the server's memory or disk, or the stream itself (bytes, messages) are reached."""

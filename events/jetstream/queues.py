@@ -12,7 +12,7 @@ from events.ids import check_token
 from events.jetstream.api import CALLBOARD, Answer, ask
 from events.jetstream.connection import Bus
 from events.jetstream.pull import Delivery, Pull
-from events.jetstream.streams import ACK_WAIT_SECONDS, consumer_exists, put_consumer, work_consumer
+from events.jetstream.streams import ACK_WAIT_SECONDS, put_consumer, work_consumer
 from events.jetstream.unfinished import begins_at
 from events.jetstream.wire import Msg
 from events.log import LogUnavailable
@@ -60,7 +60,7 @@ class Queues:
         if to in self._known:
             return
         config = work_consumer(check_token(to, "to"), work_filter(to), ack_wait_seconds=self._ack_wait_seconds)
-        if start is None and not await consumer_exists(self._bus, CALLBOARD, to):
+        if start is None and to not in await self.names():
             start = await begins_at(self._bus, work_filter(to))
             log.info("queue_made", queue=to, start=start)
         if start is not None and start > 1:

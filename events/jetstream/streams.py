@@ -13,7 +13,6 @@ from events.jetstream.api import (
     CALLBOARD,
     CALLBOARD_INBOX,
     CONSUMER_EXISTS,
-    CONSUMER_NOT_FOUND,
     SECOND,
     STREAM_NAME_IN_USE,
     STREAM_NOT_FOUND,
@@ -126,17 +125,6 @@ async def put_consumer(bus: Bus, stream: str, config: Mapping[str, Any]) -> None
         beginning = {field: found[field] for field in BEGINNING if field in found}
         kept = {field: value for field, value in config.items() if field not in BEGINNING} | beginning
         await ask(bus, verb, {**request, "config": kept, "action": "update"}, answer=Answer)
-
-
-async def consumer_exists(bus: Bus, stream: str, name: str) -> bool:
-    """Tell whether there is a consumer of that name. Raises LogUnavailable."""
-    try:
-        await ask(bus, f"CONSUMER.INFO.{stream}.{name}", None, answer=Answer)
-    except ApiError as error:
-        if error.code != CONSUMER_NOT_FOUND:
-            raise
-        return False
-    return True
 
 
 async def _widen(bus: Bus, bytes_max: int) -> None:

@@ -212,7 +212,9 @@ class Server:
             listed = [{"name": one.name, "ack_floor": {"stream_seq": one.floor()}} for one in works]
             answer = {"total": len(works), "consumers": listed[request["offset"] :]}
         elif verb.startswith("STREAM.INFO."):
-            answer = {"state": {"last_seq": len(self.log)}}
+            found = self.scope(request["subjects_filter"]) if "subjects_filter" in request else []
+            subjects = dict.fromkeys([stored.subject for stored in found], 1)
+            answer = {"state": {"last_seq": len(self.log), "subjects": subjects}, "total": len(subjects)}
         elif verb.startswith("STREAM.PURGE."):
             self.schedules.pop(request["filter"], None)
             answer = {"success": True}
