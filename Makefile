@@ -33,6 +33,7 @@ simulate: setup ## N schedules of the whole system on simulated time, from SEED 
 	@PYTHONHASHSEED=0 $(BIN)/python -m tests.simulation --seed $(SEED) --count $(N) --jobs $(JOBS) $(SIMULATE_ARGS)
 
 chaos: setup ## MINUTES of runs on a NATS cluster and real processes under kills, stops and cuts; CHAOS_ARGS="--seed 7 --tally tests/chaos/tally.jsonl"
+	$(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(CHAOS_ARGS)
 
 bench: setup ## the costs of DESIGN, measured here

@@ -20,6 +20,7 @@ from events.tool import (
 from tests.chaos.load import ENDS, Accepted
 from tests.chaos.script import TOOLS
 from tests.chaos.target import DONE
+from tests.invariants_budget import Books, BudgetBroken
 
 SHOWN_MAX = 5
 ENDS_OF_CALL = (ToolCompleted, ToolFailed, ToolCanceled)
@@ -108,6 +109,7 @@ def check(records: Sequence[Record], effects: Sequence[Effect], accepted: Sequen
         versions(records),
         outcomes(records, calls),
         after_the_end(records),
+        booked(records),
         stuck(records),
         approved(calls),
         duplicated(effects),
@@ -171,6 +173,18 @@ def after_the_end(records: Sequence[Record]) -> Line:
         if name in TERMINAL:
             ended.setdefault(record.address, name)
     return Line("I4 nothing after the end", f"{len(ended)} ended actors", tuple(broken))
+
+
+def booked(records: Sequence[Record]) -> Line:
+    """I5: what is reserved and spent never passes a budget."""
+    books = Books()
+    broken: list[str] = []
+    for record in records:
+        try:
+            books.take(record)
+        except BudgetBroken as fault:
+            broken.append(str(fault))
+    return Line("I5 within the budget", f"{len(books.purses)} budgets, {books.checked} bookings", tuple(broken))
 
 
 def stuck(records: Sequence[Record]) -> Line:

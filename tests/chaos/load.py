@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import msgspec
 
+from events.budget import BudgetExhausted
 from events.envelope import Record
 from events.jetstream.connection import Bus
 from events.jetstream.log import JetStreamLog
@@ -24,6 +25,8 @@ ENDS = ("run.succeeded.v1", "run.failed.v1", "run.canceled.v1", "run.timed_out.v
 ASK_SECONDS_MAX = 10.0
 AGAIN_SECONDS = 0.3
 CANCELS = 0.05
+PAUSES = 0.05
+BUDGETS = 0.1
 REJECTS = 0.15
 SLOW_HUMAN_SECONDS = 3.0
 
@@ -62,7 +65,9 @@ class Load:
             self._start(self._one(f"{self.seed}-{self.asked}", random.Random(self.dice.random())))
 
     async def _one(self, key: str, dice: random.Random) -> None:
-        body = {"goal": f"chaos {key}", "definition": script.plan(dice), "labels": {"key": key}}
+        body: dict[str, Any] = {"goal": f"chaos {key}", "definition": script.plan(dice), "labels": {"key": key}}
+        if dice.random() < BUDGETS:
+            body["budget"] = {"model_calls": dice.randint(1, 6)}
         answer = await self._insist("/v1/runs", body, key=key)
         if answer.status_code != 202:
             self.refused.append(f"POST /v1/runs: {answer.status_code} {answer.text[:300]}")
@@ -73,6 +78,11 @@ class Load:
         if dice.random() < CANCELS:
             await asyncio.sleep(dice.uniform(0, 4))
             await self._insist(f"/v1/runs/{run}/cancel", {}, key=f"{key}-cancel", fine=(409,))
+        elif dice.random() < PAUSES:
+            await asyncio.sleep(dice.uniform(0, 4))
+            await self._insist(f"/v1/runs/{run}/pause", {}, key=f"{key}-pause", fine=(409,))
+            await asyncio.sleep(dice.uniform(0, 4))
+            await self._insist(f"/v1/runs/{run}/resume", {}, key=f"{key}-resume", fine=(409,))
         await self._until(run)
         self.slots.release()
 
@@ -111,6 +121,15 @@ class Load:
             self._changed.set()
         elif isinstance(record.fact, ApprovalRequested):
             self._start(self._decide(record, record.fact, random.Random(record.fact.approval)))
+
+        elif isinstance(record.fact, BudgetExhausted):
+            self._start(self._raise(record))
+
+    async def _raise(self, record: Record) -> None:
+        path, key = f"/v1/runs/{record.address.run}/budget", f"raise-{record.seq}"
+        answer = await self._insist(path, {"add": {"model_calls": 4}}, key=key, fine=(409,))
+        if answer.status_code not in (200, 409):
+            self.refused.append(f"POST {path}: {answer.status_code} {answer.text[:300]}")
 
     async def _decide(self, record: Record, asked: ApprovalRequested, dice: random.Random) -> None:
         await asyncio.sleep(dice.uniform(0, SLOW_HUMAN_SECONDS))

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from events.agent import AgentRequested, AgentSucceeded, ModelReissued, ModelRequested, ModelResponded, ModelTakenOver
+from events.budget import Budget, Grant
 from events.envelope import Record
-from events.run import RunRequested, RunSucceeded, RunTurnFailed
+from events.run import RunRequested, RunSucceeded, RunTurnFailed, StepStarted
 from events.tool import (
     ApprovalDecided,
     ApprovalRequested,
@@ -224,3 +225,12 @@ def test_percentiles_are_of_the_nearest_rank() -> None:
     assert percentile([], 0.99) == 0
     assert percentile([3.0, 1.0, 2.0], 0.5) == 2
     assert percentile([float(n) for n in range(1, 101)], 0.99) == 99
+
+
+def test_more_than_the_budget_is_seen() -> None:
+    history = History("run_1")
+    history.run(RunRequested(goal="g", roles={}, tools={}, model="scripted", budget=Budget(model_calls=1)))
+    grant = Grant(model_calls=2)
+    history.run(StepStarted(step="stp_1", key="s", role="r", attempt=1, actor="stp_1", grant=grant))
+    history.run(RunSucceeded(summary=""))
+    assert broken(check(history.records, [], ACCEPTED)) == ["I5 within the budget"]
