@@ -124,12 +124,29 @@ class Story:
         self.history.run(RunStarted())
         self.history.run(TimerSet(timer="tmr_1", at=self.history.now_ms + 60_000, purpose="watch"))
 
-    def begin(self, key: str, role: str = "backend", *, findings: tuple[Finding, ...] = ()) -> str:
+    def begin(
+        self,
+        key: str,
+        role: str = "backend",
+        *,
+        findings: tuple[Finding, ...] = (),
+        attempts_max: int = 0,
+        fallback: bool = False,
+    ) -> str:
         """Start an attempt and let its agent be asked for; return the attempt's place."""
         self.attempts[key] = attempt = self.attempts.get(key, 0) + 1
         actor = self.actor_of(key)
         step = self.id_of(key)
-        started = StepStarted(step=step, key=key, role=role, attempt=attempt, actor=actor, findings=findings)
+        started = StepStarted(
+            step=step,
+            key=key,
+            role=role,
+            attempt=attempt,
+            actor=actor,
+            findings=findings,
+            attempts_max=attempts_max,
+            fallback=fallback,
+        )
         self.history.run(started)
         self.history.agent(
             actor,
@@ -206,7 +223,7 @@ class Story:
             tool="deploy",
             arguments=msgspec.Raw(b'{"where":"prod"}'),
             digest=sha(waiting),
-            allowed=("approve", "edit", "reject"),
+            allowed=("approve", "respond" if kind in ("gate", "step") else "edit", "reject"),
             risk="high",
             key=key,
             role="backend",

@@ -52,6 +52,10 @@ def approve(
     comment: Annotated[
         str, typer.Option("-m", "--comment", help="A word to the agent; the answer to a question.")
     ] = "",
+    respond: Annotated[
+        bool,
+        typer.Option("--respond", help="Answer with your words instead: a gate or a step is worked on again by them."),
+    ] = False,
     edit: Annotated[
         Path | None, typer.Option("--edit", help="Run it with the arguments in this JSON file instead.")
     ] = None,
@@ -60,7 +64,12 @@ def approve(
 ) -> None:
     """Approve what waits; the first decision is the decision."""
     at = here(ctx, output=output, json=json)
-    run_async(_decide(at, approval, decision="edit" if edit else "approve", comment=comment, edit=edit))
+    if respond and not comment:
+        raise Quit(
+            USAGE, "--respond: say what is to be done, with -m", hint=f'callboard approve {approval} --respond -m "..."'
+        )
+    decision = "respond" if respond else "edit" if edit else "approve"
+    run_async(_decide(at, approval, decision=decision, comment=comment, edit=edit))
 
 
 def reject(

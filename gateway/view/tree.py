@@ -114,7 +114,8 @@ def answer_line(ask: Ask) -> str:
     """Return the command that answers an ask."""
     if "respond" in ask.allowed and "approve" not in ask.allowed:
         return f'callboard approve {ask.id} -m "your answer"'
-    return f"callboard approve {ask.id}   or   callboard reject {ask.id} -m WHY"
+    again = f'   or   callboard approve {ask.id} --respond -m "what to do"' if "respond" in ask.allowed else ""
+    return f"callboard approve {ask.id}{again}   or   callboard reject {ask.id} -m WHY"
 
 
 def _block(board: Board, step: Step, *, now_ms: int, columns: int, look: Look) -> list[Line]:

@@ -10,6 +10,7 @@ from actors.run import CANCEL_GRACE_MS, CANCEL_TIMER
 from actors.run_results import AgentEnded, CallEnded
 from actors.run_retry import DEADLINE, GRACE_MS
 from events.agent import AgentCanceled, AgentFailed, AgentRequested, AgentSucceeded
+from events.budget import Budget
 from events.fact import Fact, Usage
 from events.plan import Gate, Retry
 from events.run import (
@@ -367,3 +368,17 @@ def test_while_another_step_has_failed_for_good_nothing_is_tried_again_or_asked(
     assert failure(facts).next == "stop"
     assert isinstance(facts[-1], RunFailed)
     assert facts[-1].step == "b"
+
+
+def test_an_attempt_left_behind_keeps_its_slice_of_the_budget() -> None:
+    story = run(step("a", timeout_seconds=30, retry=TWICE), budget=Budget(model_calls=100))
+    actor = story.state.steps["a"].actor
+    purse = story.state.purse
+    assert purse is not None
+    held = purse.committed.model_calls
+    assert held > 0
+    fire(story, f"due-{actor}")
+    assert failure(fire(story, f"grace-{actor}")).seq == 0
+    purse = story.state.purse
+    assert purse is not None
+    assert (purse.used.model_calls, purse.holds) == (held, {})

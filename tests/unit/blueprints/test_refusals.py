@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from events.plan import Plan, PlanStep, faults
+from events.plan import Plan, PlanStep, Retry, faults
 from gateway import blueprint
 from gateway.blueprint import BlueprintDefinition, BlueprintError, RoleFile
 
@@ -55,3 +55,28 @@ def test_a_blueprint_without_role_files_says_where_they_go(tmp_path: Path) -> No
     (tmp_path / "blueprint.yaml").write_text("name: x\nsteps:\n  - {id: a, role: author, task: write}\n")
     with pytest.raises(BlueprintError, match="role files stand in roles/"):
         blueprint.load(str(tmp_path))
+
+
+async def test_a_fallback_role_is_pinned_like_the_first_and_must_be_able_to_end_the_step() -> None:
+    able = definition(role="worker", fallback="one")
+    roles = await blueprint.pin(blueprint.define(able), model="scripted", blobs=NoBlobs(), workspace="default")
+    assert set(roles) == {"worker", "one"}
+    unable = definition("read_file", role="worker", fallback="one")
+    with pytest.raises(BlueprintError, match=r"steps\[1\]\.fallback: .*finish"):
+        await blueprint.pin(blueprint.define(unable), model="scripted", blobs=NoBlobs(), workspace="default")
+
+
+def test_a_blueprints_file_says_what_follows_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "roles").mkdir()
+    for name in ("dev", "senior"):
+        (tmp_path / "roles" / f"{name}.md").write_text(f"---\nname: {name}\n---\nWork.")
+    (tmp_path / "blueprint.yaml").write_text(
+        "name: tries\ndegrade: true\nsteps:\n  - {id: a, role: dev, task: t, retry: {attempts_max: 5, backoff_seconds: 2},"
+        " timeout_seconds: 90, fallback: senior, on_failure: degrade}\n"
+    )
+    found = blueprint.load(str(tmp_path))
+    assert found.degrade
+    assert found.plan is not None
+    (step,) = found.plan.steps
+    assert step.retry == Retry(attempts_max=5, backoff_seconds=2)
+    assert (step.timeout_seconds, step.fallback, step.on_failure) == (90, "senior", "degrade")

@@ -13,7 +13,7 @@ from gateway.view.lines import event_line, notable
 from gateway.view.paint import Look, line_width, paint
 from gateway.view.tree import tree
 from tests.history import History
-from tests.stories import Story
+from tests.stories import Story, approval_of
 
 PLAIN = Look()
 
@@ -202,6 +202,50 @@ def test_an_end_that_is_none_leaves_no_step_running(story: Story, fact: RunFaile
     board = board_of(story)
     assert board.status == status
     assert {step.status for step in board.steps.values()} == {"canceled", "skipped"}
+
+
+def test_a_step_to_be_tried_again_tells_when_and_by_whom(story: Story) -> None:
+    story.start()
+    story.begin("analyze")
+    story.fail("analyze", next_="retry", retry_ms=5_000)
+    assert drawn(story).splitlines()[3].startswith(" ◌ analyze   turns: too many, tried again in ")
+    assert board_of(story).status == "waiting"
+    story.begin("analyze", "manager", attempts_max=4, fallback=True)
+    assert drawn(story).splitlines()[3].startswith(" ● analyze   fallback manager, attempt 2 of 4, starting")
+
+
+def test_a_step_given_up_is_skipped_with_its_fault_and_the_end_names_it(story: Story) -> None:
+    story.start()
+    story.begin("analyze")
+    story.fail("analyze", next_="degrade")
+    story.give_up("analyze")
+    shown = drawn(story).splitlines()
+    assert "analyze   skipped: given up, turns: too many" in shown[3]
+    assert "backend   ready" in "".join(shown)
+    story.succeeded("analyze")
+    assert "succeeded without analyze" in drawn(story)
+
+
+def test_a_step_a_human_is_asked_about_waits_and_says_how_to_answer(story: Story) -> None:
+    story.start()
+    story.begin("analyze")
+    call = story.fail("analyze", next_="ask")
+    shown = drawn(story, columns=160)
+    assert board_of(story).status == "needs_input"
+    assert "waits for a human" in shown
+    apr = approval_of(call)
+    assert (
+        f'callboard approve {apr}   or   callboard approve {apr} --respond -m "what to do"   or   callboard reject'
+        in shown
+    )
+
+
+def test_a_run_whose_time_was_over_is_timed_out(story: Story) -> None:
+    story.start()
+    story.begin("analyze")
+    story.time_out("analyze")
+    story.timed_out()
+    assert board_of(story).status == "timed_out"
 
 
 def test_a_paused_run_says_so_until_it_is_resumed(story: Story) -> None:
