@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import msgspec
 
 from actors.decider import fold
-from actors.run import RUN
+from actors.run import OVER, RUN
 from actors.run_retry import retry_timer, retrying
-from actors.run_state import RunState
+from actors.run_state import Child, RunState
 from actors.tool import TOOL
 from actors.tool_state import Asked, ToolState
 from events.envelope import Record
@@ -19,7 +19,7 @@ from events.tool import ApprovalDecided, ApprovalExpired, ApprovalRequested
 from gateway.replay import loaded
 from gateway.tail import TERMINAL
 from projections.approvals import STATUS, ApprovalRow
-from projections.runs import TIMED_OUT, RunRow
+from projections.runs import TIMED_OUT, ChildRow, RunRow, parent_row
 
 
 async def run_row(facts: Log, address: Address, *, upto: int) -> RunRow | None:
@@ -63,6 +63,8 @@ def _row(state: RunState, records: Sequence[Record], asked: Sequence[ApprovalRow
         model=request.model,
         labels=request.labels,
         by=request.by,
+        parent=parent_row(request.parent) if request.parent else None,
+        children=tuple(_child(child) for child in state.children.values()),
         status=_status(state, asked),
         waiting_on=(*_waits(state, records, asked), *_waits_for_budget(state)),
         code=_code(state),
@@ -98,7 +100,7 @@ def _status(state: RunState, asked: Sequence[ApprovalRow]) -> str:
 
 
 def _status_under_way(state: RunState, asked: Sequence[ApprovalRow]) -> str:
-    waiting = {row.attempt for row in asked}
+    waiting = {row.attempt for row in asked} | {child.step for child in state.open_children() if child.wait}
     open_ = [step.actor for step in state.open_steps()]
     if state.paused is not None:
         return "paused"
@@ -108,7 +110,21 @@ def _status_under_way(state: RunState, asked: Sequence[ApprovalRow]) -> str:
         return "needs_input"
     if (open_ or retrying(state)) and waiting.issuperset(open_):
         return "waiting"
+    if _waits_for_children(state):
+        return "waiting"
     return "planning" if state.plan is None else "running"
+
+
+def _waits_for_children(state: RunState) -> bool:
+    """Whether the runs under a run are all that there is to wait for."""
+    over = all(step.status in OVER for step in state.steps.values())
+    return state.plan is not None and over and bool(state.open_children())
+
+
+def _child(child: Child) -> ChildRow:
+    return ChildRow(
+        id=child.id, goal=child.request.goal, step=child.step, call=child.call, wait=child.wait, status=child.status
+    )
 
 
 def _code(state: RunState) -> str | None:
@@ -146,7 +162,12 @@ def _waits(state: RunState, records: Sequence[Record], asked: Sequence[ApprovalR
         return ()
     times = {record.seq: record.time_ms for record in records}
     timers = [(step.failed_seq, Wait("timer", retry_timer(step), times[step.failed_seq])) for step in retrying(state)]
-    found = sorted([*timers, *((row.seq, _wait(row)) for row in asked)], key=lambda each: each[0])
+    children = [
+        (child.asked, Wait("child", child.id, child.since_ms))
+        for child in state.open_children()
+        if child.wait or _waits_for_children(state)
+    ]
+    found = sorted([*timers, *children, *((row.seq, _wait(row)) for row in asked)], key=lambda each: each[0])
     return tuple(wait for _, wait in found)
 
 

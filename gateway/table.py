@@ -3,12 +3,25 @@
 from typing import Final
 
 from gateway.route import Route
-from gateway.routes import approvals, artifacts, blueprints, budgets, dead_letters, events, exports, meta, runs, stops
+from gateway.routes import (
+    approvals,
+    artifacts,
+    blueprints,
+    budgets,
+    children,
+    dead_letters,
+    events,
+    exports,
+    meta,
+    runs,
+    stops,
+)
 
 ROUTES: Final[tuple[Route, ...]] = (
     *runs.ROUTES,
     *budgets.ROUTES,
     *stops.ROUTES,
+    *children.ROUTES,
     *events.ROUTES,
     *approvals.ROUTES,
     *artifacts.ROUTES,

@@ -54,6 +54,25 @@ class Error(msgspec.Struct, frozen=True):
     step: str = ""
 
 
+class Parent(msgspec.Struct, frozen=True):
+    """The run that a run was begun under, and by which agent's call; these are empty if a door began it."""
+
+    run: str
+    step: str
+    call: str
+
+
+class Child(msgspec.Struct, frozen=True):
+    """A run under a run; its `status` is empty until it has ended."""
+
+    id: str
+    goal: str
+    step: str
+    call: str
+    wait: bool
+    status: str
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """A run. `seq` is its last fact in this view; `first_seq` the one that asked for it."""
 
@@ -65,6 +84,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     labels: dict[str, str]
     by: str
+    parent: Parent | None
+    children: list[Child]
     waiting_on: list[Waiting]
     error: Error | None
     summary: str | None

@@ -17,8 +17,11 @@ from events.run import (
     GatePassed,
     GateReopened,
     GateWaived,
+    Parent,
     PlanAccepted,
     RunCanceled,
+    RunChildEnded,
+    RunChildRequested,
     RunFailed,
     RunPaused,
     RunRequested,
@@ -57,10 +60,30 @@ QUERY_LETTERS_MAX: Final = 200
 TIMED_OUT: Final = "timed_out"
 
 
+class ParentRow(msgspec.Struct, frozen=True):
+    """Who began a run from within another: the run, the place of its agent and the call; these are empty if a door did."""
+
+    run: str
+    step: str = ""
+    call: str = ""
+
+
+class ChildRow(msgspec.Struct, frozen=True):
+    """A run under a run. `status` is empty until it ends; `step` and `call` say who began it, `wait` whether the call waits."""
+
+    id: str
+    goal: str
+    step: str
+    call: str
+    wait: bool
+    status: str
+
+
 class RunRow(msgspec.Struct, frozen=True):
     """A run. `code` and `reason` tell why it failed or was canceled, `error_step` the key of the step that made it fail.
 
-    `waiting_on` is every human who is asked now, every step that waits to be tried again, and a budget that is out; a
+    `waiting_on` is every human who is asked now, every step that waits to be tried again, every run under it that a call
+    waits for (or that is all there is to wait for), and a budget that is out; a
     `degraded` run succeeded without the steps `given_up`. Times are ms since the epoch; `last_seq` is its last fact's.
     """
 
@@ -71,6 +94,8 @@ class RunRow(msgspec.Struct, frozen=True):
     model: str
     labels: dict[str, str]
     by: str
+    parent: ParentRow | None
+    children: tuple[ChildRow, ...]
     status: str
     waiting_on: tuple[Wait, ...]
     code: str | None
@@ -102,6 +127,10 @@ def project(record: Record) -> list[Statement]:
             return [_one(record, runs_sql.OUT, record.time_ms), _one(record, runs_sql.SETTLE)]
         case BudgetGranted() | BudgetRaised() | StepStarted(grant=Grant()):
             return [_one(record, runs_sql.OUT, None), _one(record, runs_sql.SETTLE)]
+        case RunChildRequested() as fact:
+            return [_child(record, fact), _one(record, runs_sql.SETTLE)]
+        case RunChildEnded(child=child, status=status):
+            return [_one(record, runs_sql.CHILD_END, child, status), _one(record, runs_sql.SETTLE)]
         case RunPaused() | RunResumed() as fact:
             return [_one(record, runs_sql.PAUSE, isinstance(fact, RunPaused)), _one(record, runs_sql.SETTLE)]
         case RunSucceeded() as fact:
@@ -128,7 +157,18 @@ def _one(record: Record, sql: Sql, *more: object) -> Statement:
 
 def _requested(record: Record, fact: RunRequested) -> Statement:
     what = (fact.goal, fact.blueprint, fact.model, as_json(fact.labels), fact.by, fact.plan is not None)
-    return _one(record, runs_sql.REQUEST, record.seq, *what, record.time_ms)
+    parent = None if fact.parent is None else as_json(parent_row(fact.parent))
+    return _one(record, runs_sql.REQUEST, record.seq, *what, parent, record.time_ms)
+
+
+def parent_row(parent: Parent) -> ParentRow:
+    """Return who began a run as its row has it."""
+    return ParentRow(run=parent.run, step=parent.step, call=parent.call)
+
+
+def _child(record: Record, fact: RunChildRequested) -> Statement:
+    who = (fact.request.goal, fact.step, fact.call, fact.wait)
+    return _one(record, runs_sql.CHILD, fact.child, record.seq, *who, record.time_ms)
 
 
 def _ended(
@@ -148,8 +188,8 @@ def _ended(
 
 PROJECTION: Final = Projection(
     name="runs",
-    version=4,
-    tables=(runs_sql.RUNS,),
+    version=5,
+    tables=(runs_sql.RUNS, runs_sql.CHILDREN),
     project=project,
     handles=(
         RunRequested,
@@ -166,6 +206,8 @@ PROJECTION: Final = Projection(
         GateFailed,
         GateWaived,
         GateReopened,
+        RunChildRequested,
+        RunChildEnded,
         RunPaused,
         RunResumed,
         BudgetExhausted,
@@ -221,11 +263,17 @@ async def run(store: Rows, workspace: str, id_: str) -> RunRow | None:
 
 # The page is made first: only its rows are looked up elsewhere.
 _ROWS: Final = f"""
-SELECT r.*, u.usage, t.seq AS last_seq, t.time AS updated_at
+SELECT r.*, u.usage, c.children, t.seq AS last_seq, t.time AS updated_at
 FROM page r
 CROSS JOIN LATERAL (
     SELECT {SUMS} AS usage FROM usage o WHERE o.workspace = r.workspace AND o.run = r.id
 ) u
+CROSS JOIN LATERAL (
+    SELECT coalesce(jsonb_agg(jsonb_build_object(
+        'id', o.id, 'goal', o.goal, 'step', o.step, 'call', o.call, 'wait', o.wait, 'status', o.status
+    ) ORDER BY o.seq), '[]') AS children
+    FROM run_children o WHERE o.workspace = r.workspace AND o.run = r.id
+) c
 CROSS JOIN LATERAL (
     SELECT seq, time FROM timeline t
     WHERE t.workspace = r.workspace AND t.run = r.id ORDER BY t.seq DESC LIMIT 1

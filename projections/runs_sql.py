@@ -17,6 +17,7 @@ RUNS: Final = Table(
         model       text NOT NULL,
         labels      jsonb NOT NULL,
         by          text NOT NULL,
+        parent      jsonb,
         planned     boolean NOT NULL,
         paused      boolean NOT NULL DEFAULT false,
         out_since   bigint,
@@ -41,15 +42,54 @@ RUNS: Final = Table(
     """,
 )
 
+CHILDREN: Final = Table(
+    name="run_children",
+    key=("workspace", "run", "id"),
+    ddl="""
+    CREATE TABLE run_children (
+        workspace text COLLATE "C" NOT NULL,
+        run       text COLLATE "C" NOT NULL,
+        id        text COLLATE "C" NOT NULL,
+        seq       bigint NOT NULL,
+        goal      text NOT NULL,
+        step      text COLLATE "C" NOT NULL,
+        call      text COLLATE "C" NOT NULL,
+        wait      boolean NOT NULL,
+        since     bigint NOT NULL,
+        status    text NOT NULL DEFAULT '',
+        PRIMARY KEY (workspace, run, id)
+    ) WITH (fillfactor = 70);
+    """,
+)
+
+CHILD: Final = Sql(
+    name="runs.child",
+    text="""
+    INSERT INTO run_children (workspace, run, id, seq, goal, step, call, wait, since)
+    SELECT * FROM unnest(
+        $1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::boolean[], $9::bigint[]
+    )
+    """,
+)
+
+CHILD_END: Final = Sql(
+    name="runs.child_end",
+    text="""
+    UPDATE run_children c SET status = u.status
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[]) AS u (workspace, run, id, status)
+    WHERE c.workspace = u.workspace AND c.run = u.run AND c.id = u.id
+    """,
+)
+
 REQUEST: Final = Sql(
     name="runs.request",
     text="""
-    INSERT INTO runs (workspace, id, seq, goal, blueprint, model, labels, by, planned, created_at)
-    SELECT workspace, id, seq, goal, blueprint, model, labels::jsonb, by, planned, created_at
+    INSERT INTO runs (workspace, id, seq, goal, blueprint, model, labels, by, planned, parent, created_at)
+    SELECT workspace, id, seq, goal, blueprint, model, labels::jsonb, by, planned, parent::jsonb, created_at
     FROM unnest(
         $1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::boolean[],
-        $10::bigint[]
-    ) AS u (workspace, id, seq, goal, blueprint, model, labels, by, planned, created_at)
+        $10::text[], $11::bigint[]
+    ) AS u (workspace, id, seq, goal, blueprint, model, labels, by, planned, parent, created_at)
     """,
 )
 
@@ -116,6 +156,9 @@ SETTLE: Final = Sql(
             WHEN r.started_at IS NULL THEN 'queued'
             WHEN r.out_since IS NOT NULL OR s.asking THEN 'needs_input'
             WHEN s.open + s.retrying > 0 AND s.open = s.open_asked THEN 'waiting'
+            WHEN r.planned AND s.unfinished = 0 AND EXISTS (
+                SELECT FROM run_children c WHERE c.workspace = r.workspace AND c.run = r.id AND c.status = ''
+            ) THEN 'waiting'
             WHEN NOT r.planned THEN 'planning'
             ELSE 'running'
         END AS status
@@ -126,11 +169,15 @@ SETTLE: Final = Sql(
                 count(*) FILTER (WHERE o.position >= 0) AS steps_total,
                 count(*) FILTER (WHERE o.position >= 0 AND o.state = 'succeeded') AS steps_done,
                 count(*) FILTER (WHERE o.state IN ('assigned', 'running')) AS open,
-                count(*) FILTER (WHERE o.state IN ('assigned', 'running') AND EXISTS (
+                count(*) FILTER (WHERE o.state IN ('assigned', 'running') AND (EXISTS (
                     SELECT FROM approvals p
                     WHERE p.workspace = o.workspace AND p.run = o.run AND p.attempt = o.actor AND p.decided_at IS NULL
-                )) AS open_asked,
+                ) OR EXISTS (
+                    SELECT FROM run_children c
+                    WHERE c.workspace = o.workspace AND c.run = o.run AND c.step = o.actor AND c.wait AND c.status = ''
+                ))) AS open_asked,
                 count(*) FILTER (WHERE o.state = 'pending' AND o.retry_at IS NOT NULL) AS retrying,
+                count(*) FILTER (WHERE o.state NOT IN ('succeeded', 'given_up')) AS unfinished,
                 coalesce(bool_or(o.state = 'asking'), false) AS asking
             FROM steps o WHERE o.workspace = r.workspace AND o.run = r.id
         ) s
@@ -149,6 +196,11 @@ SETTLE: Final = Sql(
                 FROM steps o
                 WHERE o.workspace = r.workspace AND o.run = r.id AND o.state = 'pending' AND o.retry_at IS NOT NULL
                     AND r.ended = ''
+                UNION ALL
+                SELECT c.seq, 'child', c.id, c.since
+                FROM run_children c
+                WHERE c.workspace = r.workspace AND c.run = r.id AND c.status = '' AND r.ended = ''
+                    AND (c.wait OR r.planned AND s.unfinished = 0)
                 UNION ALL
                 SELECT 9223372036854775807, 'budget', r.id, r.out_since
                 WHERE r.out_since IS NOT NULL AND r.ended = ''

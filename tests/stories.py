@@ -26,10 +26,13 @@ from events.run import (
     GatePassed,
     GateReopened,
     GateWaived,
+    Parent,
     PlanAccepted,
     Role,
     RunCanceled,
     RunCancelRequested,
+    RunChildEnded,
+    RunChildRequested,
     RunFailed,
     RunRequested,
     RunStarted,
@@ -377,6 +380,20 @@ class Story:
         step = self.id_of("planner")
         self.history.run(PlanAccepted(plan=plan, step=step, attempt=self.attempts["planner"], seq=1, usage=USED))
 
+    def spawn(self, key: str, *, wait: bool = True) -> str:
+        """Want a run under this one for a call of a step; return its id."""
+        call = self._new_call()
+        child = f"run_{call.removeprefix('call_')}"
+        parent = Parent(run=self.history.address.run, depth=1, step=self.actor_of(key), call=call)
+        request = RunRequested(goal="the rest", roles={}, tools={}, model=MODEL, parent=parent)
+        self.history.run(
+            RunChildRequested(child=child, request=request, step=parent.step, call=call, wait=wait), to="run"
+        )
+        return child
+
+    def child_ended(self, child: str, status: str = "succeeded") -> None:
+        self.history.run(RunChildEnded(child=child, seq=1, status=status, summary="the rest is done", usage=USED))
+
     def cancel(self) -> None:
         self.history.run(RunCancelRequested(by="ann", reason="changed my mind"), to="run")
 
@@ -440,6 +457,9 @@ def _ships(story: Story) -> Iterator[None]:
     yield
     story.decide("ship", call)
     yield
+    child = story.spawn("ship")
+    yield
+    story.child_ended(child)
     story.succeed("ship")
     story.succeeded()
 

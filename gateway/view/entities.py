@@ -126,6 +126,8 @@ def run_lines(run: views.Run, showing: Showing) -> list[Line]:
                 ("model", run.model),
                 ("labels", _labels(run.labels)),
                 ("by", clean(run.by)),
+                ("under", run.parent.run if run.parent else ""),
+                ("runs under it", listed(f"{child.id} {child.status or 'open'}" for child in run.children)),
                 ("created", showing.time(run.created_at)),
                 ("ended", showing.time(run.ended_at)),
                 ("trace", run.trace_id),
