@@ -116,6 +116,19 @@ def output_that_fits(rate: Rate, rest: Grant, *, input_tokens: int) -> int:
     return max(most, OUTPUT_TOKENS_MIN)
 
 
+def claimed(want: Grant, least: Amount, *, held: Amount, rest: Grant, share: int) -> Grant:
+    """Return what a claim gets in all, of what is limited: what it wants as far as it goes, or a share where it names nothing."""
+    return _grant(lambda name: _claimed(name, want, least, held=held, rest=rest, share=share))
+
+
+def _claimed(name: Dimension, want: Grant, least: Amount, *, held: Amount, rest: Grant, share: int) -> int | None:
+    free, wanted, has = getattr(rest, name), getattr(want, name), getattr(held, name)
+    if free is None:
+        return None
+    more = has + free // share if wanted is None else min(wanted, has + free)
+    return max(more, getattr(least, name), has)
+
+
 def no_more_than(part: Grant, rest: Grant) -> Grant:
     """Return a slice cut down to what is left."""
     return _grant(lambda name: _least(getattr(part, name), getattr(rest, name)))
@@ -128,6 +141,16 @@ def _least(part: int | None, rest: int | None) -> int | None:
 def limited(amount: Amount, limit: Budget | Grant) -> Amount:
     """Return what of an amount a limit counts."""
     return _amount(lambda name: 0 if getattr(limit, name) is None else getattr(amount, name))
+
+
+def narrowed(total: Budget, allot: Grant | None, pooled: tuple[str, ...]) -> Grant:
+    """Return a run's limits: of what is `pooled` it has only what it was allotted."""
+
+    def limit(name: Dimension) -> int | None:
+        allotted = getattr(allot, name) if allot is not None else 0 if name in pooled else None
+        return getattr(total, name) if allotted is None else allotted
+
+    return _grant(limit)
 
 
 def _amount(of: Callable[[Dimension], int]) -> Amount:

@@ -8,9 +8,10 @@ import msgspec
 from actors.agent_budget import TakeGrant
 from actors.child import ChildDone
 from actors.decider import Cancel, Command, Nudge, Pause, Resume, Terminate, TimerFired
-from actors.run_budget import RaiseBudget
+from actors.run_budget import AllotBudget, RaiseBudget
 from actors.tool import Decide
-from events.budget import Budget, Grant
+from actors.workspace_budget import ReserveBudget, ReturnBudget
+from events.budget import Amount, Budget, Grant
 from events.ids import InvalidToken, check_token
 from events.subjects import ActorKind, Address
 from events.tool import Decision
@@ -75,6 +76,23 @@ class GrantBody(Body, frozen=True, forbid_unknown_fields=True):
     grant: Grant
 
 
+class AllotBody(Body, frozen=True, forbid_unknown_fields=True):
+    claim: int
+    grant: Grant | None = None
+
+
+class ReserveBody(Body, frozen=True, forbid_unknown_fields=True):
+    run: str
+    claim: int
+    want: Grant
+    least: Amount
+
+
+class ReturnBody(Body, frozen=True, forbid_unknown_fields=True):
+    run: str
+    used: Amount
+
+
 class RaiseBody(Body, frozen=True, forbid_unknown_fields=True):
     budget: Budget = Budget()
     add: Budget = Budget()
@@ -91,6 +109,9 @@ BODIES: Final[Mapping[str, tuple[type[Body], frozenset[ActorKind]]]] = {
     "timer": (TimerBody, frozenset({"run", "agent", "tool"})),
     "nudge": (NudgeBody, frozenset({"run", "agent", "tool"})),
     "grant": (GrantBody, frozenset({"agent"})),
+    "allot": (AllotBody, frozenset({"run"})),
+    "reserve": (ReserveBody, frozenset({"budget"})),
+    "return": (ReturnBody, frozenset({"budget"})),
     "raise": (RaiseBody, frozenset({"run"})),
     "decide": (DecideBody, frozenset({"tool"})),
 }
@@ -112,6 +133,8 @@ def parse(address: Address, verb: str, body: bytes, *, now_ms: int) -> Command:
         check_token(parsed.id, "id")
         if isinstance(parsed, ChildDoneBody):
             check_token(parsed.child, "child")
+        if isinstance(parsed, ReserveBody | ReturnBody):
+            check_token(parsed.run, "run")
     except (msgspec.DecodeError, InvalidToken) as fault:
         raise BadCommand("bad_body", str(fault)) from None
     if parsed.id.isdigit():
@@ -137,6 +160,14 @@ def _command(body: Any, now_ms: int) -> Command:
             return Nudge(id=body.id, now_ms=now_ms, floors=body.floors)
         case GrantBody():
             return TakeGrant(id=body.id, now_ms=now_ms, asked=body.asked, grant=body.grant)
+        case AllotBody():
+            return AllotBudget(id=body.id, now_ms=now_ms, claim=body.claim, grant=body.grant)
+        case ReserveBody():
+            return ReserveBudget(
+                id=body.id, now_ms=now_ms, run=body.run, claim=body.claim, want=body.want, least=body.least
+            )
+        case ReturnBody():
+            return ReturnBudget(id=body.id, now_ms=now_ms, run=body.run, used=body.used)
         case RaiseBody():
             return RaiseBudget(
                 id=body.id, now_ms=now_ms, budget=body.budget, add=body.add, by=body.by, reason=body.reason

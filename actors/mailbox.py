@@ -15,13 +15,19 @@ from actors.agent_state import AgentState
 from actors.decider import Decider, State
 from actors.run import RUN
 from actors.tool import TOOL
+from actors.workspace_budget import WORKSPACE
 from events.envelope import Entry, Record
 from events.fact import Fact, type_of
 from events.log import Conflict, Log, LogUnavailable
 from events.subjects import ActorKind, Address
 from events.tool import ToolCanceled, ToolCompleted, ToolFailed
 
-DECIDERS: Final[Mapping[ActorKind, Decider[Any]]] = {"run": RUN, "agent": AGENT, "tool": TOOL}
+DECIDERS: Final[Mapping[ActorKind, Decider[Any]]] = {
+    "run": RUN,
+    "agent": AGENT,
+    "tool": TOOL,
+    "budget": WORKSPACE,
+}
 REPLICA_SECONDS_MAX: Final = 5.0
 MAILBOXES_MAX: Final = 4096
 

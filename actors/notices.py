@@ -12,6 +12,8 @@ from events.tool import ToolCanceled, ToolCompleted, ToolFailed, ToolOutcomeUnkn
 
 def addressee(record: Record) -> Address:
     """Return the actor that a notice is for."""
+    if record.address.kind == "budget":
+        return record.address
     if record.to == "run":
         return record.address.at()
     if record.to.startswith("tool-"):

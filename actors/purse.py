@@ -12,6 +12,8 @@ from actors import budget
 from events.budget import (
     Amount,
     Budget,
+    BudgetAllotted,
+    BudgetClaimed,
     BudgetExhausted,
     BudgetGranted,
     BudgetRaised,
@@ -57,6 +59,10 @@ class Purse(msgspec.Struct, frozen=True):
     asked: dict[str, int] = {}
     exhausted: BudgetExhausted | None = None
     exhausted_ms: int = 0
+    pooled: tuple[str, ...] = ()
+    allot: Grant | None = None
+    claim: BudgetClaimed | None = None
+    claim_seq: int = 0
 
     @property
     def until(self) -> int:
@@ -76,14 +82,20 @@ class Purse(msgspec.Struct, frozen=True):
     @property
     def rest(self) -> Grant:
         """What is neither used nor reserved."""
-        return budget.left(self.total, self.committed)
+        return budget.left(self.limits, self.committed)
+
+    @property
+    def limits(self) -> Grant:
+        """What it may use now: its own budget, or what the workspace allotted it so far."""
+        return budget.narrowed(self.total, self.allot, self.pooled)
 
 
 def opened(request: RunRequested, record: Record) -> Purse | None:
     """Return the purse of a run that was just requested."""
-    if request.budget is None:
+    if request.budget is None and not request.pooled:
         return None
-    return Purse(total=request.budget, requested_ms=record.time_ms, until_seq=record.seq)
+    total = request.budget or Budget()
+    return Purse(total=total, requested_ms=record.time_ms, until_seq=record.seq, pooled=request.pooled)
 
 
 def take(purse: Purse, record: Record) -> Purse:
@@ -106,6 +118,10 @@ def take(purse: Purse, record: Record) -> Purse:
             return replace(purse, exhausted=fact, exhausted_ms=record.time_ms)
         case BudgetRaised() as fact:
             return replace(purse, total=fact.budget, until_seq=record.seq, exhausted=None)
+        case BudgetClaimed() as fact:
+            return replace(purse, claim=fact, claim_seq=record.seq)
+        case BudgetAllotted(grant=grant):
+            return replace(purse, allot=grant, claim=None, exhausted=None)
         case StepFailed(seq=0) as fact:
             actor = attempt_at(fact.step, fact.attempt)
             held = budget.reserved(purse.holds[actor]) if actor in purse.holds else Amount()
@@ -123,7 +139,7 @@ def attempt_at(step: str, attempt: int) -> str:
 
 def gives_back(purse: Purse, actor: str, asked: int, usage: Usage) -> Purse:
     """Leave an attempt that asks only what it used."""
-    nothing = budget.left(purse.total, budget.reserved(purse.total))
+    nothing = budget.left(purse.limits, budget.reserved(purse.limits))
     kept = budget.after(budget.spent(usage), nothing)
     return replace(purse, holds={**purse.holds, actor: kept}, asked={**purse.asked, actor: asked})
 

@@ -21,7 +21,19 @@ from actors.decider import (
     TurnRaised,
     Want,
 )
-from actors.run_budget import WALL, AgentAsked, RaiseBudget, asked, dispatch, raised, requests, wall_over
+from actors.run_budget import (
+    WALL,
+    AgentAsked,
+    AllotBudget,
+    RaiseBudget,
+    allotted,
+    asked,
+    dispatch,
+    handed_back,
+    raised,
+    requests,
+    wall_over,
+)
 from actors.run_children import (
     Spawn,
     abandoned,
@@ -105,6 +117,8 @@ def decide(state: RunState, command: Command) -> list[Fact]:
             return asked(state, command)
         case RaiseBudget():
             return raised(state, command)
+        case AllotBudget():
+            return allotted(state, command)
         case CallEnded():
             return call_ended(state, command)
         case TimerFired():
@@ -219,6 +233,7 @@ def pending(state: RunState) -> list[Request]:
         return []
     found: list[Request] = [*letters_wanted(state)]
     if state.end is not None:
+        found += handed_back(state)
         found += _stops(state, by=f"run {state.address.run} has ended", asked=state.seen.last)
         return [*found, *reported(state)]
     if state.watch is not None:
@@ -274,7 +289,7 @@ def route(state: RunState, fact: Fact) -> str:
             return "run"
         case RunSucceeded() | RunFailed() | RunCanceled() | RunTimedOut():
             below = state.request is not None and state.request.parent is not None
-            return "run" if below or open_actors(state) else "-"
+            return "run" if below or open_actors(state) or handed_back(state) else "-"
         case _:
             return "-"
 

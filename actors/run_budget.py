@@ -13,9 +13,12 @@ from actors import budget
 from actors.decider import Command, Refused, Schedule, Send, is_due
 from actors.purse import Purse, gives_back
 from actors.run_state import RunState
+from actors.workspace_budget import budget_address
 from events.budget import (
     Amount,
     Budget,
+    BudgetAllotted,
+    BudgetClaimed,
     BudgetExhausted,
     BudgetGranted,
     BudgetRaised,
@@ -40,6 +43,13 @@ class AgentAsked(Command, frozen=True, kw_only=True):
     seq: int
     need: Amount
     usage: Usage
+
+
+class AllotBudget(Command, frozen=True, kw_only=True):
+    """The workspace answers the claim at `claim`: the run has `grant` in all, or waits in line."""
+
+    claim: int
+    grant: Grant | None = None
 
 
 class RaiseBudget(Command, frozen=True, kw_only=True):
@@ -71,6 +81,8 @@ def dispatch(state: RunState, ready: list[StepStarted], now_ms: int) -> list[Fac
     if purse is None:
         return list(ready)
     waiting = [one for actor, one in purse.asks.items() if actor in _open(state)]
+    if (waiting or ready) and (claimed := _first_claim(state, purse, ready)) is not None:
+        return claimed
     if purse.over(now_ms):
         return _out(purse, ("wall_seconds",), keys=_keys(waiting, ready)) if waiting or ready else []
     working = len(_open(state)) - len(waiting)
@@ -84,7 +96,57 @@ def dispatch(state: RunState, ready: list[StepStarted], now_ms: int) -> list[Fac
     if facts or working or not (waiting or late):
         return facts
     need = waiting[0].need if waiting else _first_need(state, late[0])
+    if _can_claim(purse, budget.lacking(need, purse.rest)):
+        return [_claim(purse, need)]
     return _out(purse, budget.lacking(need, purse.rest), keys=_keys(waiting, late), need=need)
+
+
+def _first_claim(state: RunState, purse: Purse, ready: list[StepStarted]) -> list[Fact] | None:
+    """Claim of the workspace before the first step begins; while it has not answered, nothing is granted."""
+    if purse.claim is not None:
+        return []
+    if purse.pooled and purse.allot is None:
+        return [_claim(purse, _first_need(state, ready[0]) if ready else NOTHING)]
+    return None
+
+
+def _can_claim(purse: Purse, lacks: tuple[str, ...]) -> bool:
+    """Tell whether the workspace may have what is lacking: the run's own budget would allow more of each."""
+    allot = purse.allot
+    return allot is not None and all(
+        getattr(allot, name) is not None
+        and (getattr(purse.total, name) is None or getattr(allot, name) < getattr(purse.total, name))
+        for name in lacks
+    )
+
+
+def _claim(purse: Purse, need: Amount) -> BudgetClaimed:
+    want = budget.left(purse.total, NOTHING)
+    return BudgetClaimed(want=want, least=purse.committed + need)
+
+
+def allotted(state: RunState, command: AllotBudget) -> list[Fact]:
+    """Take the workspace's answer to the claim that is open: a grant, or word that the run waits in line."""
+    purse = state.purse
+    if purse is None or purse.claim is None or command.claim != purse.claim_seq:
+        return []
+    if command.grant is not None:
+        return [BudgetAllotted(claim=command.claim, grant=command.grant)]
+    if purse.exhausted is not None:
+        return []
+    keys = tuple(step.spec.id for step in state.steps.values() if step.status in ("pending", "open"))
+    return [BudgetExhausted(lacks=purse.pooled, need=purse.claim.least, left=purse.rest, keys=keys, workspace=True)]
+
+
+def handed_back(state: RunState) -> list[Send]:
+    """Return the word to the workspace that an ended run used so much, attempts it left behind counted in full."""
+    purse = state.purse
+    if purse is None or not purse.claim_seq:
+        return []
+    run = state.address.run
+    body = {"run": run, "used": purse.committed}
+    address = budget_address(state.address.workspace)
+    return [Send(asked=state.seen.last, address=address, verb="return", id=f"cmd_return-{run}", body=body)]
 
 
 class _Sharing:
@@ -93,7 +155,7 @@ class _Sharing:
     def __init__(self, purse: Purse, shares: int) -> None:
         self.purse = purse
         self.rest = purse.rest
-        self.even = budget.left(purse.total, purse.committed)
+        self.even = purse.rest
         self.shares = shares
 
     def slice(self, need: Amount) -> Grant | None:
@@ -174,7 +236,7 @@ def _wanted(name: str, now: int | None, command: RaiseBudget) -> int | None:
 
 
 def requests(state: RunState) -> list[Send | Schedule]:
-    """Return the grants to send and the timer of the wall time."""
+    """Return the grants to send, the claim to make, and the timer of the wall time."""
     purse = state.purse
     if purse is None:
         return []
@@ -188,6 +250,17 @@ def requests(state: RunState) -> list[Send | Schedule]:
         )
         for actor, given in purse.given.items()
     ]
+    if purse.claim is not None:
+        run, claim = state.address.run, purse.claim_seq
+        found.append(
+            Send(
+                asked=claim,
+                address=budget_address(state.address.workspace),
+                verb="reserve",
+                id=f"cmd_reserve-{run}-{claim}",
+                body={"run": run, "claim": claim, "want": purse.claim.want, "least": purse.claim.least},
+            )
+        )
     if purse.until:
         found.append(Schedule(asked=purse.until_seq, timer=WALL, at_ms=purse.until))
     return found

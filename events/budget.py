@@ -104,12 +104,14 @@ class BudgetExhausted(Fact, frozen=True, kw_only=True, tag="budget.exhausted.v1"
     """Nothing more fits and nobody is at work who could hand anything back: the run waits until its budget is raised.
 
     `lacks` names what there is too little of, `need` what one of the waiting steps needs at least, `left` what is left.
+    With `workspace` it is the workspace that has too little, and the run stands in its line.
     """
 
     lacks: tuple[str, ...]
     need: Amount = Amount()
     left: Grant = Grant()
     keys: tuple[str, ...] = ()
+    workspace: bool = False
 
 
 class BudgetRaised(Fact, frozen=True, kw_only=True, tag="budget.raised.v1"):
@@ -120,6 +122,64 @@ class BudgetRaised(Fact, frozen=True, kw_only=True, tag="budget.raised.v1"):
     reason: str = ""
 
 
+class BudgetClaimed(Fact, frozen=True, kw_only=True, tag="budget.claimed.v1"):
+    """A run of a limited workspace claims what it may use: `want` in all (None: a share), at least `least`."""
+
+    want: Grant
+    least: Amount
+
+
+class BudgetAllotted(Fact, frozen=True, kw_only=True, tag="budget.allotted.v1"):
+    """The workspace answered the run's claim at `claim`: it may use `grant` in all."""
+
+    claim: int
+    grant: Grant
+
+
+class BudgetLimited(Fact, frozen=True, kw_only=True, tag="budget.limited.v1"):
+    """An operator set the limits of the workspace; they count from its first limit on."""
+
+    limit: Budget
+    by: str
+    reason: str = ""
+
+
+class BudgetReserved(Fact, frozen=True, kw_only=True, tag="budget.reserved.v1"):
+    """The workspace reserves `grant` in all for a run, which claimed it by its fact at `claim`."""
+
+    run: str
+    claim: int
+    grant: Grant
+
+
+class BudgetQueued(Fact, frozen=True, kw_only=True, tag="budget.queued.v1"):
+    """The workspace has not even the least of what a run claims: the run waits in line."""
+
+    run: str
+    claim: int
+    want: Grant
+    least: Amount
+
+
+class BudgetReturned(Fact, frozen=True, kw_only=True, tag="budget.returned.v1"):
+    """A run ended having used `used`; the rest of what was reserved for it is free."""
+
+    run: str
+    used: Amount
+
+
 BudgetFact = (
-    BudgetAsked | BudgetReceived | BudgetOverdrawn | BudgetGranted | BudgetShort | BudgetExhausted | BudgetRaised
+    BudgetAsked
+    | BudgetReceived
+    | BudgetOverdrawn
+    | BudgetGranted
+    | BudgetShort
+    | BudgetExhausted
+    | BudgetRaised
+    | BudgetClaimed
+    | BudgetAllotted
+    | BudgetLimited
+    | BudgetReserved
+    | BudgetQueued
+    | BudgetReturned
 )

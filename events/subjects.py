@@ -22,11 +22,16 @@ LIVE_SOURCE: Final = EVERY_FACT
 LIVE_TARGET: Final = f"live.{ROOT}.{{{{wildcard(1)}}}}.evt.>"
 DELTAS: Final = f"{ROOT}.*.delta.>"
 
-ActorKind = Literal["run", "agent", "tool"]
+ActorKind = Literal["run", "agent", "tool", "budget"]
+BUDGET: Final = "budget"
+"""The step under which a workspace's budget stands, which belongs to no run."""
 
 
 class Address(msgspec.Struct, frozen=True, order=True):
-    """Where an actor stands: `R.-.-` is a run, `R.S.-` an agent on a step, `R.S.C` or `R.-.C` a tool call."""
+    """Where an actor stands: `R.-.-` is a run, `R.S.-` an agent on a step, `R.S.C` or `R.-.C` a tool call.
+
+    `-.budget.-` is a workspace's budget, which belongs to no run.
+    """
 
     workspace: str
     run: str
@@ -37,6 +42,8 @@ class Address(msgspec.Struct, frozen=True, order=True):
     def kind(self) -> ActorKind:
         if self.call != "-":
             return "tool"
+        if self.run == NOBODY and self.step == BUDGET:
+            return "budget"
         return "agent" if self.step != "-" else "run"
 
     @property

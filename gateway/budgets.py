@@ -7,6 +7,7 @@ from actors import budget
 from actors.prices import list_prices, resolve_model
 from actors.purse import Purse
 from actors.run_budget import LIMITS, reserved_of
+from actors.workspace_budget import WorkspaceState
 from events.blobs import Blobs
 from events.budget import Budget, Rate
 from events.envelope import rfc3339
@@ -14,7 +15,7 @@ from events.run import Role
 from gateway.errors import invalid
 from gateway.view.budget_lines import raise_line
 from gateway.view.budget_words import exhausted
-from gateway.views import BudgetLeft, BudgetView
+from gateway.views import BudgetLeft, BudgetView, WorkspaceBudgetView
 
 AMOUNT_MAX: Final = 10**15
 SECONDS_MAX: Final = 366 * 24 * 3600
@@ -28,6 +29,27 @@ def check_budget(asked: Budget, field: str = "budget") -> None:
         value, least, most = getattr(asked, name), 0 if name == "depth" else 1, MOST.get(name, AMOUNT_MAX)
         if value is not None and not least <= value <= most:
             raise invalid(f"/{field}/{name}", f"{value} must be {least} to {most}; leave it out for no limit")
+
+
+def check_limit(asked: Budget) -> None:
+    """Raise Problem (422) for a limit that a workspace can't have: time and depth are a run's own."""
+    check_budget(asked, "limit")
+    for name in ("wall_seconds", "depth"):
+        if getattr(asked, name) is not None:
+            raise invalid(f"/limit/{name}", "a workspace limits tokens, cost_micros, model_calls and tool_calls")
+
+
+def limited(limit: Budget) -> tuple[str, ...]:
+    """Name what is limited."""
+    return tuple(name for name in budget.DIMENSIONS if getattr(limit, name) is not None)
+
+
+def narrower(own: Budget | None, limit: Budget) -> Budget | None:
+    """Return what calls must be priced for: what the run limits, and what its workspace does."""
+    if own is None and not limited(limit):
+        return None
+    merged = {name: getattr(own, name, None) or getattr(limit, name) for name in LIMITS}
+    return Budget(**merged)
 
 
 async def rates(roles: Mapping[str, Role], asked: Budget | None, *, blobs: Blobs, workspace: str) -> dict[str, Rate]:
@@ -58,16 +80,37 @@ def _rate(model: str, overhead: int, *, money: bool) -> Rate:
     )
 
 
+def workspace_view(state: WorkspaceState) -> WorkspaceBudgetView:
+    """Return a workspace's budget as it is shown."""
+    reserved, rest = state.reserved, state.rest
+    return WorkspaceBudgetView(
+        workspace=state.address.workspace,
+        limit={name: getattr(state.limit, name) for name in limited(state.limit)},
+        parts={
+            name: BudgetLeft(
+                limit=getattr(state.limit, name),
+                used=getattr(state.spent, name),
+                reserved=getattr(reserved, name),
+                left=getattr(rest, name),
+            )
+            for name in limited(state.limit)
+        },
+        runs=len(state.holds),
+        waiting=tuple(state.line),
+    )
+
+
 def view(run: str, purse: Purse) -> BudgetView:
     """Return a run's budget as it is shown."""
     used, held, left = purse.used, reserved_of(purse), purse.rest
-    limited = [name for name in budget.DIMENSIONS if getattr(purse.total, name) is not None]
+    limits = purse.limits
+    limited = [name for name in budget.DIMENSIONS if getattr(limits, name) is not None]
     return BudgetView(
         run=run,
         limit={name: getattr(purse.total, name) for name in LIMITS if getattr(purse.total, name) is not None},
         parts={
             name: BudgetLeft(
-                limit=getattr(purse.total, name),
+                limit=getattr(limits, name),
                 used=getattr(used, name),
                 reserved=getattr(held, name),
                 left=getattr(left, name),
@@ -78,5 +121,5 @@ def view(run: str, purse: Purse) -> BudgetView:
         waits=exhausted(purse.exhausted) if purse.exhausted else None,
         lacks=purse.exhausted.lacks if purse.exhausted else (),
         waiting=purse.exhausted.keys if purse.exhausted else (),
-        hint=raise_line(run, purse.exhausted.lacks) if purse.exhausted else None,
+        hint=raise_line(run, purse.exhausted.lacks, workspace=purse.exhausted.workspace) if purse.exhausted else None,
     )

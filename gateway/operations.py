@@ -15,6 +15,7 @@ from actors.run_budget import RaiseBudget
 from actors.run_state import RunState
 from actors.tool import Decide, ToolState, call_id
 from actors.turn import Turn
+from actors.workspace_budget import LimitWorkspace, WorkspaceState, budget_address
 from events.budget import Budget
 from events.fact import Fact
 from events.ids import InvalidToken, check_token, trace_id
@@ -183,7 +184,9 @@ class Operations:
         if roles is None or request.plan is None:
             roles = await self._pinned(workspace, chosen, model=model)
         budget = request.budget or source.budget
-        rates = await budgets.rates(roles, budget, blobs=self.system.blobs, workspace=workspace)
+        limit = (await self.workspace_budget(workspace)).limit
+        wanted = budgets.narrower(budget, limit)
+        rates = await budgets.rates(roles, wanted, blobs=self.system.blobs, workspace=workspace)
         settings = self.system.settings
         limits = request.limits
         if settings.approval_seconds and not limits.approval_seconds:
@@ -201,6 +204,7 @@ class Operations:
             by=by,
             budget=budget,
             rates=rates,
+            pooled=budgets.limited(limit),
             degrade=source.degrade if request.degrade is None else request.degrade,
         )
 
@@ -268,6 +272,25 @@ class Operations:
             reason=request.reason,
         )
         await self._answer(address, command, must_exist=True)
+
+    async def workspace_budget(self, workspace: str) -> WorkspaceState:
+        """Return a workspace's budget as the log has it now; one that was never limited limits nothing. Raises Problem."""
+        check_workspace(workspace)
+        box = self.system.boxes.of(budget_address(workspace))
+        try:
+            async with box.turn:
+                await box.read_on()
+        except LogError as fault:
+            raise log_away(fault) from None
+        return box.state
+
+    async def limit_workspace(self, workspace: str, limit: Budget, *, by: str, reason: str = "", key: str = "") -> None:
+        """Set the limits of a workspace. Raises Problem: 409 for less than is used and reserved."""
+        check_workspace(workspace)
+        budgets.check_limit(limit)
+        id_ = self._command_id("limit", key)
+        command = LimitWorkspace(id=id_, now_ms=self.system.clock.now_ms(), limit=limit, by=by, reason=reason)
+        await self._answer(budget_address(workspace), command)
 
     async def decide(self, workspace: str, approval: str, request: DecideApproval, *, by: str) -> Decided:
         """Decide on an approval; the first decision is the decision, a different later one is a 409 with the first.

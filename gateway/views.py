@@ -246,6 +246,16 @@ class BudgetView(msgspec.Struct, frozen=True, kw_only=True):
     hint: str | None
 
 
+class WorkspaceBudgetView(msgspec.Struct, frozen=True, kw_only=True):
+    """A workspace's budget: `runs` hold what is reserved, `waiting` stand in line for what is not there."""
+
+    workspace: str
+    limit: dict[str, int]
+    parts: dict[str, BudgetLeft]
+    runs: int
+    waiting: tuple[str, ...]
+
+
 class Used(msgspec.Struct, frozen=True, kw_only=True):
     """What a run used, and its budget if it has one."""
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from events.budget import BudgetExhausted, BudgetGranted, BudgetRaised, Grant
+from events.budget import BudgetAllotted, BudgetExhausted, BudgetGranted, BudgetRaised, Grant
 from events.envelope import Record
 from events.fact import Usage, Wait
 from events.run import (
@@ -125,7 +125,7 @@ def project(record: Record) -> list[Statement]:
             return [_one(record, runs_sql.PLAN), _one(record, runs_sql.SETTLE)]
         case BudgetExhausted():
             return [_one(record, runs_sql.OUT, record.time_ms), _one(record, runs_sql.SETTLE)]
-        case BudgetGranted() | BudgetRaised() | StepStarted(grant=Grant()):
+        case BudgetGranted() | BudgetRaised() | BudgetAllotted() | StepStarted(grant=Grant()):
             return [_one(record, runs_sql.OUT, None), _one(record, runs_sql.SETTLE)]
         case RunChildRequested() as fact:
             return [_child(record, fact), _one(record, runs_sql.SETTLE)]
@@ -213,6 +213,7 @@ PROJECTION: Final = Projection(
         BudgetExhausted,
         BudgetGranted,
         BudgetRaised,
+        BudgetAllotted,
         RunSucceeded,
         RunFailed,
         RunCanceled,

@@ -24,16 +24,20 @@ from events.agent import (
 from events.budget import (
     Amount,
     Budget,
+    BudgetAllotted,
     BudgetAsked,
     BudgetGranted,
+    BudgetLimited,
     BudgetRaised,
     BudgetReceived,
+    BudgetReserved,
+    BudgetReturned,
     BudgetShort,
     Grant,
 )
 from events.envelope import Record
 from events.fact import Usage
-from events.run import RunRequested, StepStarted
+from events.run import RunRequested, StepFailed, StepStarted
 from events.subjects import Address
 from events.tool import ToolRequested
 
@@ -77,6 +81,8 @@ class _Purse:
         self.total = total
         self.holds: dict[str, Amount] = {}
         self.closed = NOTHING
+        self.allot: Grant | None = None
+        self.pooled: tuple[str, ...] = ()
 
 
 class Books:
@@ -85,6 +91,7 @@ class Books:
     def __init__(self) -> None:
         self.purses: dict[Address, _Purse] = {}
         self.slices: dict[Address, _Slice] = {}
+        self.pools: dict[Address, _Purse] = {}
         self.checked = 0
 
     def take(self, record: Record) -> None:
@@ -96,10 +103,13 @@ class Books:
                 self._take_agent(record)
             case "tool":
                 self._take_call(record)
+            case "budget":
+                self._take_workspace(record)
 
     def _take_run(self, record: Record) -> None:
-        if isinstance(record.fact, RunRequested) and record.fact.budget is not None:
-            self.purses[record.address] = _Purse(record.fact.budget)
+        if isinstance(record.fact, RunRequested) and (record.fact.budget is not None or record.fact.pooled):
+            purse = self.purses[record.address] = _Purse(record.fact.budget or Budget())
+            purse.pooled = record.fact.pooled
         purse = self.purses.get(record.address)
         if purse is None:
             return
@@ -115,6 +125,10 @@ class Books:
                 purse.holds[actor] = minus(budget.reserved(grant), over)
             case BudgetRaised(budget=total):
                 purse.total = total
+            case BudgetAllotted(grant=grant):
+                purse.allot = grant
+            case StepFailed(seq=0, step=step, attempt=attempt):
+                purse.closed += purse.holds.pop(attempt_at(step, attempt), NOTHING)
             case fact if isinstance(fact, Closed):
                 actor = attempt_at(fact.step, fact.attempt)
                 if actor in purse.holds:
@@ -133,10 +147,25 @@ class Books:
     def _check_run(self, record: Record, purse: _Purse) -> None:
         self.checked += 1
         taken = sum(purse.holds.values(), purse.closed)
+        limits = budget.narrowed(purse.total, purse.allot, purse.pooled)
         for name in budget.DIMENSIONS:
-            most, used = getattr(purse.total, name), getattr(taken, name)
+            most, used = getattr(limits, name), getattr(taken, name)
             if most is not None and used > most:
                 raise BudgetBroken(record, f"{name}: {used} reserved and spent of {most}")
+
+    def _take_workspace(self, record: Record) -> None:
+        pool = self.pools.setdefault(record.address, _Purse(Budget()))
+        match record.fact:
+            case BudgetLimited(limit=limit):
+                pool.total = limit
+            case BudgetReserved(run=run, grant=grant):
+                pool.holds[run] = budget.reserved(grant)
+            case BudgetReturned(run=run, used=used):
+                # What a run used above its reservations, a call at a time, is the only thing that passes its hold.
+                pool.closed += minus(used, minus(used, pool.holds.pop(run, NOTHING)))
+            case _:
+                return
+        self._check_run(record, pool)
 
     def _take_agent(self, record: Record) -> None:
         fact = record.fact

@@ -2,12 +2,16 @@
 
 import typer
 
+from gateway.commands.budget import workspace_budget
 from gateway.commands.nouns import Noun, group
 from gateway.commands.options import Here, here
 from gateway.settings import Settings
 from gateway.view.paint import Piece, line
 
 app = group(Noun, "What an operator does once in a while.")
+
+
+app.command("budget")(workspace_budget)
 
 
 @app.command("ensure")

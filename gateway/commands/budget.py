@@ -80,3 +80,32 @@ async def _budget(at: Here, named: str, asked: dict[str, dict[str, int]], reason
     found = msgspec.json.decode(raw, type=views.BudgetView)
     at.screen.one(raw, id_=found.run, lines=lambda: budget_lines(found))
     return OK
+
+
+def workspace_budget(
+    ctx: typer.Context,
+    to: Annotated[
+        str, typer.Option("--to", help="All its limits: 50.00 (US dollars), tokens=5M,...; none: no limit.")
+    ] = "",
+    reason: Annotated[str, typer.Option("-m", "--reason", help="Why; it stands in the log.")] = "",
+    output: OutputOption = "table",
+    json: JsonOption = False,
+) -> None:
+    """Show or set what all runs of the workspace may use together; runs claim from it as they begin."""
+    limit = None if not to else {} if to == "none" else budget_of(to, "--to")
+    run_async(_workspace_budget(here(ctx, output=output, json=json), limit, reason))
+
+
+async def _workspace_budget(at: Here, limit: dict[str, int] | None, reason: str) -> int:
+    from gateway import views
+    from gateway.commands.asking import who
+    from gateway.view.budget_lines import workspace_lines
+
+    async with at.client() as client:
+        if limit is None:
+            raw = await client.raw("/v1/budget")
+        else:
+            raw = bytes(await client.post("/v1/budget", {"limit": limit, "reason": reason, "by": who()}, msgspec.Raw))
+    found = msgspec.json.decode(raw, type=views.WorkspaceBudgetView)
+    at.screen.one(raw, id_=found.workspace, lines=lambda: workspace_lines(found))
+    return OK

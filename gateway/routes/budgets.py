@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import msgspec
+
 from events.budget import Budget
 from gateway import budgets, views
 from gateway.errors import Problem
@@ -36,6 +38,36 @@ async def raise_(gateway: Gateway, caller: Caller, asked: RaiseOfRun) -> Answere
     return await once(gateway, caller, "runs.raise", asked=asked, act=act)
 
 
+class OfWorkspace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Nothing to say: the workspace is the caller's."""
+
+
+class LimitOfWorkspace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The limits of the workspace, all of them: what is left out is not limited."""
+
+    limit: Budget
+    reason: str = ""
+    by: str = ""
+
+
+async def look_workspace(gateway: Gateway, caller: Caller, asked: OfWorkspace) -> Answered:
+    """What the runs of the workspace may use together, used, reserved and have left, and which stand in line."""
+    del asked
+    return Answered(budgets.workspace_view(await gateway.operations.workspace_budget(caller.workspace)))
+
+
+async def limit_workspace(gateway: Gateway, caller: Caller, asked: LimitOfWorkspace) -> Answered:
+    """Set what the runs of the workspace may use together; runs that begin from now on claim from it."""
+
+    async def act() -> Answered:
+        await gateway.operations.limit_workspace(
+            caller.workspace, asked.limit, by=asked.by or caller.by, reason=asked.reason, key=caller.key
+        )
+        return Answered(budgets.workspace_view(await gateway.operations.workspace_budget(caller.workspace)))
+
+    return await once(gateway, caller, "budget.limit", asked=asked, act=act)
+
+
 async def _view(gateway: Gateway, caller: Caller, run: str) -> views.BudgetView:
     state = await gateway.operations.run_state(caller.workspace, run)
     if state.purse is None:
@@ -46,4 +78,6 @@ async def _view(gateway: Gateway, caller: Caller, run: str) -> views.BudgetView:
 ROUTES: Final = (
     route("runs.budget", "GET /v1/runs/{id}/budget", handle=look, answers=views.BudgetView),
     route("runs.raise", "POST /v1/runs/{id}/budget", handle=raise_, answers=views.BudgetView),
+    route("budget.get", "GET /v1/budget", handle=look_workspace, answers=views.WorkspaceBudgetView),
+    route("budget.limit", "POST /v1/budget", handle=limit_workspace, answers=views.WorkspaceBudgetView),
 )

@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from events.budget import BudgetExhausted, BudgetGranted, BudgetRaised, BudgetShort
+from events.budget import BudgetAllotted, BudgetExhausted, BudgetGranted, BudgetRaised, BudgetShort
 from events.fact import Fact
 from events.run import StepStarted
 from gateway.view.board import Board
@@ -17,7 +17,7 @@ def take_budget(board: Board, fact: Fact) -> Board:
             return replace(board, short=board.short - {key}, budget=None)
         case BudgetExhausted():
             return replace(board, budget=fact)
-        case BudgetRaised():
+        case BudgetRaised() | BudgetAllotted():
             return replace(board, budget=None)
         case _:
             return board

@@ -5,18 +5,24 @@ from typing import Final
 from events.budget import (
     Amount,
     Budget,
+    BudgetAllotted,
     BudgetAsked,
+    BudgetClaimed,
     BudgetExhausted,
     BudgetFact,
     BudgetGranted,
+    BudgetLimited,
     BudgetOverdrawn,
+    BudgetQueued,
     BudgetRaised,
     BudgetReceived,
+    BudgetReserved,
+    BudgetReturned,
     BudgetShort,
     Grant,
 )
 from gateway.view.say import Words, because, note, warn, who, working
-from gateway.view.text import count, duration, listed, money, plural
+from gateway.view.text import clean, count, duration, listed, money, plural
 
 NAMES: Final = {
     "tokens": "tokens",
@@ -45,11 +51,37 @@ def of_budget(fact: BudgetFact) -> Words:
             return Words("asks", "warn", exhausted(fact))
         case BudgetRaised(budget=budget, by=by, reason=reason):
             return working(f"budget set to {amount(budget)} by {who(by)}{because(reason)}")
+        case _:
+            return _of_workspace(fact)
+
+
+def _of_workspace(
+    fact: BudgetClaimed | BudgetAllotted | BudgetLimited | BudgetReserved | BudgetQueued | BudgetReturned,
+) -> Words:
+    match fact:
+        case BudgetClaimed(want=want, least=least):
+            return note(f"budget claimed of the workspace: {_wanted(want)}, {amount(least)} at least")
+        case BudgetAllotted(grant=grant):
+            return note(f"the workspace allots {amount(grant)} in all")
+        case BudgetLimited(limit=limit, by=by, reason=reason):
+            return note(f"workspace limited to {amount(limit)} by {who(by)}{because(reason)}")
+        case BudgetReserved(run=run, grant=grant):
+            return note(f"{amount(grant)} reserved for {clean(run)}")
+        case BudgetQueued(run=run, least=least):
+            return warn(f"{clean(run)} waits in line: {amount(least)} needed at least")
+        case BudgetReturned(run=run, used=used):
+            return note(f"{clean(run)} ended and used {amount(used)}")
+
+
+def _wanted(want: Grant) -> str:
+    return amount(want) if want != Grant() else "a share"
 
 
 def exhausted(fact: BudgetExhausted) -> str:
     """Say what a run is out of, what it needs and what is left."""
     out = listed(NAMES.get(name, name) for name in fact.lacks)
+    if fact.workspace:
+        return f"out of budget: the workspace has too little ({out}), and {amount(fact.need)} are needed at least"
     waits = f"; {listed(fact.keys)} would go on" if fact.keys else ""
     if "wall_seconds" in fact.lacks:
         return f"out of budget ({out}){waits}"

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from actors.workspace_budget import WorkspaceState, budget_address
 from events.agent import ModelRequested
-from events.budget import Budget, BudgetExhausted, BudgetGranted, BudgetShort
+from events.budget import Budget, BudgetAllotted, BudgetExhausted, BudgetGranted, BudgetShort
 from events.envelope import Record
 from events.run import StepStarted
 from events.tool import ApprovalRequested
@@ -118,6 +119,15 @@ async def test_a_call_within_the_slice_costs_no_extra_fact(nats_url: str, tmp_pa
         assert not [record.type for record in records if record.type.startswith("budget.")]
 
 
+async def emptied(one: Rig) -> WorkspaceState:
+    """Follow the workspace's budget until nothing is reserved."""
+    async for _ in one.systems[0].facts.follow(budget_address("default").fence, after=0):
+        pool = await one.door.workspace_budget("default")
+        if not pool.holds:
+            return pool
+    raise AssertionError("the log ended")
+
+
 @pytest.mark.parametrize("budget", [Budget(tokens=0), Budget(cost_micros=-1), Budget(model_calls=10**16)])
 async def test_a_budget_that_is_none_is_refused_with_its_field(nats_url: str, tmp_path: Path, budget: Budget) -> None:
     async with rig(nats_url, tmp_path, cassette(a=turns(READ))) as one:
@@ -125,3 +135,47 @@ async def test_a_budget_that_is_none_is_refused_with_its_field(nats_url: str, tm
             await one.start(step("a"), budget=budget)
         assert refused.value.status == 422
         assert "/budget/" in str(refused.value.body())
+
+
+async def test_a_run_waits_in_line_when_its_workspace_is_out_and_goes_on_when_another_hands_back(
+    nats_url: str, tmp_path: Path
+) -> None:
+    release = say("publish_release", name="a", version="1", include=["*.txt"])
+    script = cassette(
+        a=turns([say("write_file", path="a.txt", content="1")], [release]), b=turns([say("list_files", glob="*")])
+    )
+    async with rig(nats_url, tmp_path, script) as one:
+        await one.door.limit_workspace("default", Budget(model_calls=6), by="ann")
+        first = await one.start(step("a"), budget=Budget(model_calls=5))
+        records = await one.until(first, lambda record: isinstance(record.fact, ApprovalRequested))
+        asked = records[-1].fact
+        second = await one.start(step("b"), budget=Budget(model_calls=3))
+        records = await one.until(second, is_out)
+        state = await one.door.run_state("default", second)
+        assert state.purse is not None
+        assert state.purse.exhausted is not None
+        assert state.purse.exhausted.workspace
+        pool = await one.door.workspace_budget("default")
+        assert (list(pool.holds), list(pool.line)) == ([first, second], [second])
+        assert isinstance(asked, ApprovalRequested)
+        await one.door.decide("default", asked.approval, DecideApproval(decision="approve"), by="ann")
+        await one.end(first)
+        records = await one.end(second)
+        assert records[-1].type == "run.succeeded.v1"
+        assert booked(records).checked > 0
+        pool = await emptied(one)
+        assert pool.spent.model_calls == 5
+
+
+async def test_a_run_without_a_budget_in_a_limited_workspace_claims_shares_and_hands_them_back(
+    nats_url: str, tmp_path: Path
+) -> None:
+    async with rig(nats_url, tmp_path, cassette(a=turns(READ, READ, READ, READ))) as one:
+        await one.door.limit_workspace("default", Budget(model_calls=9, tool_calls=100), by="ann")
+        run = await one.start(step("a"))
+        records = await one.end(run)
+        assert records[-1].type == "run.succeeded.v1"
+        assert count(records, BudgetAllotted) > 1
+        pool = await emptied(one)
+        assert pool.spent.model_calls == 5
+        assert pool.spent.tool_calls == 4

@@ -62,3 +62,15 @@ async def test_a_limit_that_a_run_lacks_is_not_put_on_it_under_way(doors: Doors)
     run = (await doors.post("/v1/runs", {"goal": "x", "budget": {"model_calls": 9}}))["id"]
     put = await doors.http.post(f"/v1/runs/{run}/budget", json={"budget": {"tokens": 5}})
     assert (put.status_code, put.json()["code"]) == (409, "not_limited")
+
+
+async def test_a_workspace_is_limited_looked_at_and_not_set_below_what_is_reserved(doors: Doors) -> None:
+    assert (await doors.get("/v1/budget"))["limit"] == {}
+    limited = await doors.post("/v1/budget", {"limit": {"cost_micros": 9_000_000}})
+    assert limited["parts"]["cost_micros"] == {"limit": 9_000_000, "used": 0, "reserved": 0, "left": 9_000_000}
+    assert (limited["runs"], limited["waiting"]) == (0, [])
+    refused = await doors.http.post("/v1/budget", json={"limit": {"wall_seconds": 60}})
+    assert refused.status_code == 422
+    assert "/limit/wall_seconds" in refused.text
+    run = await doors.post("/v1/runs", {"goal": "x"})
+    assert (await doors.get(f"/v1/runs/{run['id']}/budget"))["parts"]["cost_micros"]["limit"] == 0

@@ -32,12 +32,18 @@ from events.agent import (
 from events.budget import (
     Amount,
     Budget,
+    BudgetAllotted,
     BudgetAsked,
+    BudgetClaimed,
     BudgetExhausted,
     BudgetGranted,
+    BudgetLimited,
     BudgetOverdrawn,
+    BudgetQueued,
     BudgetRaised,
     BudgetReceived,
+    BudgetReserved,
+    BudgetReturned,
     BudgetShort,
     Grant,
 )
@@ -297,6 +303,18 @@ SAID: list[tuple[Fact, str]] = [
         "out of budget (money): $0.83 needed at least, $0.00 left; a would go on",
     ),
     (BudgetRaised(budget=Budget(cost_micros=3_000_000), by="ann"), "budget set to $3.00 by ann"),
+    (
+        BudgetClaimed(want=Grant(), least=Amount(model_calls=1)),
+        "budget claimed of the workspace: a share, 1 model call at least",
+    ),
+    (BudgetAllotted(claim=3, grant=Grant(model_calls=4)), "the workspace allots 4 model calls in all"),
+    (BudgetLimited(limit=Budget(tokens=5000), by="ann"), "workspace limited to 5.0k tokens by ann"),
+    (BudgetReserved(run="run_1", claim=3, grant=Grant(model_calls=4)), "4 model calls reserved for run_1"),
+    (
+        BudgetQueued(run="run_1", claim=3, want=Grant(), least=Amount(model_calls=1)),
+        "run_1 waits in line: 1 model call needed at least",
+    ),
+    (BudgetReturned(run="run_1", used=Amount(model_calls=2)), "run_1 ended and used 2 model calls"),
     (KeyClaimed(digest="d", makes="run_1"), "idempotency key claimed for run_1"),
     (KeyAnswered(status=202, body=msgspec.Raw(b"{}")), "idempotency key answered with 202"),
 ]
