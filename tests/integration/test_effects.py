@@ -1,8 +1,8 @@
 """Effects by their nature, with real workers and a target that counts: keyed ones under one key, unsafe ones once, no late ones."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from gateway import from_log
 from gateway.operations import DecideApproval
 from gateway.system import System
 from tests.integration.engine import Rig, cassette, rig, say, step, turns, types
-from tests.integration.tcp_proxy import TcpProxy
+from tests.integration.lines import lines
 from toolbox.registry import registry
 from toolbox.tool import Context, Effect, Tool, ToolError, Unknown, tool
 
@@ -155,28 +155,6 @@ async def test_a_human_says_what_became_of_an_unsafe_call_and_the_run_tells_that
     assert [end.text for end in ends(records) if isinstance(end, ToolCompleted)] == ["receipt 17"]
 
 
-class Line:
-    """A worker's line to the log, that can stand still like the worker itself when it is stopped."""
-
-    def __init__(self, proxy: TcpProxy) -> None:
-        self.url = proxy.url
-        self.moves = asyncio.Event()
-        self.moves.set()
-        proxy.to_server = proxy.to_client = self._pass
-
-    async def _pass(self, data: bytes) -> bytes:
-        await self.moves.wait()
-        return data
-
-
-@asynccontextmanager
-async def lines(nats_url: str, count: int) -> AsyncGenerator[list[Line]]:
-    """Make lines to the log."""
-    port = int(nats_url.rpartition(":")[2])
-    async with TcpProxy(port) as first, TcpProxy(port) as second, TcpProxy(port) as third:
-        yield [Line(proxy) for proxy in (first, second, third)][:count]
-
-
 async def test_what_a_stopped_worker_brings_late_is_refused_and_its_ack_takes_no_ticket_away(
     nats_url: str, tmp_path: Path
 ) -> None:
@@ -210,6 +188,39 @@ async def test_what_a_stopped_worker_brings_late_is_refused_and_its_ack_takes_no
     assert records[-1].type == "run.succeeded.v1"
     assert [end.epoch for end in ends(records)] == [3]
     assert len(set(target.keys)) == 1
+
+
+async def test_the_files_of_a_late_outcome_are_dropped(nats_url: str, tmp_path: Path) -> None:
+    target = Target()
+
+    @tool(effect="keyed", writes=True)
+    async def act(ctx: Context) -> str:
+        """Write down which call this is."""
+        await ctx.files.write("said.txt", f"call {len(target.keys) + 1}".encode())
+        return await target.act(ctx.effect_id)
+
+    async with (
+        lines(nats_url, 2) as made,
+        rig(
+            nats_url,
+            tmp_path,
+            ACTS,
+            workers=2,
+            tools={**registry(), "act": act},
+            urls=[line.url for line in made],
+            ack_wait_seconds=ACK_WAIT,
+        ) as one,
+    ):
+        run = await one.start(step("a"))
+        first = await performer(one, run)
+        await asyncio.wait_for(target.came[0].wait(), 10)
+        made[first - 1].moves.clear()
+        await one.end(run)
+        target.go[0].set()
+        made[first - 1].moves.set()
+        await one.until(run, lambda record: isinstance(record.fact, ToolRefused))
+        state = await one.door.run_state("default", run)
+    assert state.head["said.txt"].sha == sha256(b"call 2").hexdigest()
 
 
 async def test_a_stopped_workers_late_outcome_settles_an_unsafe_call_that_nobody_knew_the_outcome_of(

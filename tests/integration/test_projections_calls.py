@@ -5,7 +5,19 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 
-from events.tool import Decision, ToolCanceled, ToolCompleted, ToolOutcomeUnknown, ToolRefused, ToolStarted
+from events.tool import (
+    OUTCOME_SUFFIX,
+    ApprovalDecided,
+    ApprovalRequested,
+    Decision,
+    ToolAttemptFailed,
+    ToolCanceled,
+    ToolCompleted,
+    ToolFailed,
+    ToolOutcomeUnknown,
+    ToolRefused,
+    ToolStarted,
+)
 from projections.approvals import ApprovalRow, approval, approvals
 from projections.calls import CallRow, call, calls
 from projections.store import Store, open_store
@@ -132,6 +144,43 @@ async def test_an_approval_that_nobody_decided_is_expired_or_canceled(store: Sto
     assert (await approval_row(store, story, late)).status == "expired"
     assert (await approval_row(store, story, dropped)).status == "canceled"
     assert (await call_of(store, story, dropped)).reason == "canceled by ann"
+
+
+async def test_what_became_of_a_call_is_a_question_of_its_own_beside_its_approval(store: Store, story: Story):
+    made = story.ask("backend")
+    at, first = story.actor_of("backend"), approval_of(made)
+    story.history.call(at, made, ApprovalDecided(approval=first, decision="approve", by="bob"))
+    story.history.call(at, made, ToolStarted(epoch=1))
+    story.history.call(at, made, ToolOutcomeUnknown(epoch=1, asks="human"))
+    second = f"{first}{OUTCOME_SUFFIX}"
+    asked = ApprovalRequested(
+        approval=second,
+        kind="outcome",
+        tool="deploy",
+        arguments=msgspec.Raw(b"{}"),
+        digest="d",
+        allowed=("respond", "reject"),
+    )
+    story.history.call(at, made, asked)
+    assert (await call_of(store, story, made)).status == "outcome_unknown"
+    assert [(row.id, row.status) for row in (await approvals(store, "default")).data] == [
+        (second, "pending"),
+        (first, "approved"),
+    ]
+    story.history.call(at, made, ApprovalDecided(approval=second, decision="reject", by="ann", comment="no"))
+    story.history.call(at, made, ToolFailed(epoch=1, code="not_done", reason="ann says so"))
+    assert (await call_of(store, story, made)).status == "failed"
+    assert [(row.id, row.status, row.by) for row in (await approvals(store, "default")).data] == [
+        (second, "rejected", "ann"),
+        (first, "approved", "bob"),
+    ]
+
+
+async def test_a_call_that_is_tried_again_says_so(store: Store, story: Story):
+    [made] = story.turn("backend", 1)
+    failed = ToolAttemptFailed(epoch=1, attempt=1, code="unavailable", reason="503", retry_at=1)
+    story.history.call(story.actor_of("backend"), made, failed)
+    assert (await call_of(store, story, made)).status == "retrying"
 
 
 async def test_approvals_are_listed_newest_first_by_status_and_run(store: Store, story: Story):

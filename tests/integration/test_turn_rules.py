@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from actors.model import Answer, Delta, ModelRequest, ToolUse, Usage
+from events.agent import ModelRefused, ModelResponded
 from events.envelope import Record
 from events.jetstream.api import CALLBOARD
 from events.jetstream.queues import Delivery, Pull
@@ -15,6 +16,7 @@ from events.subjects import Address
 from gateway.models import Models
 from gateway.system import System
 from tests.integration.engine import Rig, cassette, rig, say, step, turns, types
+from tests.integration.lines import lines
 
 ACK_WAIT = 1.0
 
@@ -78,6 +80,38 @@ async def test_a_killed_workers_call_is_taken_over_and_its_late_answer_is_refuse
         assert types(records).count("model.responded") == 1
         assert types(records).count("model.taken_over") == 1
         assert (first.calls, other.calls) == (1, 1)
+
+
+async def test_a_late_answer_of_a_stopped_worker_is_refused_and_the_second_ones_stands(
+    nats_url: str, tmp_path: Path
+) -> None:
+    async with (
+        lines(nats_url, 2) as made,
+        rig(
+            nats_url,
+            tmp_path,
+            cassette(a=turns()),
+            workers=2,
+            urls=[line.url for line in made],
+            ack_wait_seconds=ACK_WAIT,
+        ) as one,
+    ):
+        models = [hold(system) for system in one.systems]
+        run = await one.start(step("a"), model="held")
+        first = await _whoever_calls(models[1:])
+        number = models.index(first)
+        made[number - 1].moves.clear()
+        other = models[3 - number]
+        await asyncio.wait_for(other.called.wait(), 20)
+        first.go.set()
+        made[number - 1].moves.set()
+        late = (await one.until(run, lambda record: isinstance(record.fact, ModelRefused)))[-1]
+        assert late.fact == ModelRefused(turn=1, epoch=1, reason="stale_epoch: epoch 2 performs it now")
+        other.go.set()
+        records = await one.end(run)
+        answers = [record.fact for record in records if isinstance(record.fact, ModelResponded)]
+        assert [answer.epoch for answer in answers] == [2]
+        assert records[-1].type == "run.succeeded.v1"
 
 
 async def test_a_long_call_of_a_living_worker_is_never_taken_over(nats_url: str, tmp_path: Path) -> None:
