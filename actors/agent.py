@@ -193,6 +193,8 @@ def pending(state: AgentState) -> list[Request]:
         ]
     if asked is not None and asked.retry_at:
         return [Schedule(asked=asked.failed_seq, timer=RETRY, at_ms=asked.retry_at)]
+    if asked is not None and asked.failed_seq:
+        return []  # given up: while it is paused nothing follows
     if asked is not None:
         return [Perform(ticket=asked.ticket, epoch=asked.epoch, begun=asked.begun)]
     if state.paused:

@@ -79,17 +79,22 @@ class Work:
         )
         async with box.turn:
             await self._load(box, record)
+            before = turn.performable()
+            again = delivery.delivered > 1 or (record.address == address and box.seen.version > record.version)
             for missed in await standing(self.engine, record):
                 await turn.decide(missed)
             command = command_of(record, now_ms=self.engine.clock.now_ms())
-            await turn.decide(command)
-            begun = self._begun_before(turn, delivery)
+            news = await turn.answer(command)
+            await turn.go_on()
+            request = turn.performable()
+            begun = request is not None and request == before and (delivery.delivered > 1 or request.begun)
             if begun and delivery.delivered == 1 and await self._held_elsewhere(delivery.seq):
                 await give_back(held, HELD_NAK_SECONDS)
                 return
             if begun:
                 await turn.decide(turn.take_over())
-            handed = turn.unmade(everything=delivery.delivered > 1)
+            # A queue that was made again counts deliveries anew: the log tells better whether somebody was here before.
+            handed = turn.unmade(everything=again or not news)
             request = turn.performable()
         await hand_over_all(self.engine, address, handed)
         if request is not None and held.late:
@@ -101,12 +106,6 @@ class Work:
             await self.letters.of_turn(box, _message_of(delivery), delivery)
         self._ended(box)
         await held.settle()
-
-    @staticmethod
-    def _begun_before(turn: Turn, delivery: Delivery) -> bool:
-        """Tell whether somebody else may have begun the effect: the ticket was delivered before, or the log says so (rule T2)."""
-        request = turn.performable()
-        return request is not None and not turn.appended and (delivery.delivered > 1 or request.begun)
 
     async def _load(self, box: Mailbox[Any], record: Record) -> None:
         if record.address == box.address or box.address.kind == "agent":

@@ -1,7 +1,7 @@
 """What is never broken (I1 to I8 of ARCHITECTURE.md), kept after each stored fact and each effect: only what changed is looked at."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -9,6 +9,8 @@ from actors.tool_approval import digest
 from events import codec, envelope
 from events.agent import (
     AgentCanceled,
+    AgentCancelRequested,
+    AgentChecking,
     AgentFailed,
     AgentReissued,
     AgentSucceeded,
@@ -17,9 +19,24 @@ from events.agent import (
     ModelResponded,
     ModelTakenOver,
 )
+from events.budget import Budget
 from events.envelope import Record
-from events.fact import Fact
-from events.run import RunCanceled, RunFailed, RunRequested, RunSucceeded
+from events.fact import Changes, Fact, File
+from events.run import (
+    GateFailed,
+    GatePassed,
+    RunCanceled,
+    RunFailed,
+    RunRequested,
+    RunStarted,
+    RunSucceeded,
+    StepCanceled,
+    StepConflicted,
+    StepFailed,
+    StepStarted,
+    StepSucceeded,
+    TimerSet,
+)
 from events.subjects import Address
 from events.tool import (
     ApprovalDecided,
@@ -33,7 +50,8 @@ from events.tool import (
     ToolRequested,
     ToolStarted,
 )
-from tests.simulation.server import Stored
+from tests.invariants_budget import Books, BudgetBroken
+from tests.simulation.server import BEGAN_MS, Stored
 
 ENDS: Final = (
     RunSucceeded,
@@ -68,11 +86,36 @@ class Call(msgspec.Struct):
     keys: set[str] = msgspec.field(default_factory=set[str])
 
 
+class Calm(Protocol):
+    """What the checker must know of the schedule."""
+
+    @property
+    def now(self) -> float: ...
+
+    def calm_for(self) -> float:
+        """Return for how many seconds nothing has been broken any more."""
+        ...
+
+    def later(self, seconds: float, callback: Callable[..., object], *args: Any) -> None:
+        """Call back then."""
+        ...
+
+
 class Checks:
     """The checker: `broken` gathers what does not hold."""
 
-    def __init__(self, on_record: Callable[[Record], None]) -> None:
+    def __init__(self, calm: Calm, on_record: Callable[[Record], None]) -> None:
+        self.calm = calm
         self.on_record = on_record
+        self.books = Books()
+        self.budgets: dict[Address, Budget | None] = {}
+        self.heads: dict[Address, dict[str, File]] = {}
+        self.attempts: set[tuple[Address, str, int]] = set()
+        self.told_to_stop: set[Address] = set()
+        self.watches: dict[Address, TimerSet] = {}
+        self.ended_at: dict[Address, float] = {}
+        self.worries = 0
+        """Takeovers, refused outcomes, second deliveries: none of it where nothing was broken."""
         self.records: list[Record] = []
         self.broken: list[str] = []
         self.versions: dict[Address, int] = {}
@@ -109,17 +152,86 @@ class Checks:
             self.fail("I8", f"{at} stands in two workspaces")
         if isinstance(fact, ENDS):
             self.ended.setdefault(at, fact)
+            self.ended_at.setdefault(at, self.calm.now)
+        if record.type.endswith((".refused.v1", ".taken_over.v1")):
+            self.worries += 1
+        if record.type.endswith(".turn_failed.v1"):
+            self.fail("bug", f"{at}: a turn failed: {record.body[:200].decode()}")
+        try:
+            self.books.take(record)
+        except BudgetBroken as broken:
+            self.fail("I5", str(broken))
         if isinstance(fact, REISSUES) and not self._next_attempt(at):
             self.reissued += 1
         if at.kind == "tool":
             self._tool(record, fact)
         elif at.kind == "agent":
             self._agent(record, fact)
-        elif isinstance(fact, RunRequested):
-            self.open_runs[at] = None
-        elif isinstance(fact, RunSucceeded | RunFailed | RunCanceled):
-            self.open_runs.pop(at, None)
+        else:
+            self._run(record, fact)
         self.on_record(record)
+
+    def _run(self, record: Record, fact: Fact) -> None:
+        at = record.address
+        match fact:
+            case RunRequested(budget=budget):
+                self.open_runs[at] = None
+                self.budgets[at] = budget
+            case RunSucceeded() | RunFailed() | RunCanceled():
+                self.open_runs.pop(at, None)
+            case RunStarted():
+                self.calm.later(60.0, self._is_watched, at)
+            case TimerSet():
+                self.watches[at] = fact
+                self.calm.later(fact.at / 1000 - BEGAN_MS / 1000 - self.calm.now + 60.0, self._watch_moves, at, fact)
+            case StepStarted(actor=actor):
+                self.calm.later(60.0, self._is_handed_over, at.at(actor))
+            case StepSucceeded(changes=changes):
+                self._one_result(at, fact.key, fact.attempt)
+                self._merge(at, changes)
+            case StepFailed() if fact.code != "gate_failed":
+                self._one_result(at, fact.key, fact.attempt)
+            case StepConflicted() | StepCanceled() | GatePassed() | GateFailed():
+                self._one_result(at, fact.key, fact.attempt)
+            case _:
+                pass
+
+    def _one_result(self, run: Address, key: str, attempt: int) -> None:
+        if (run, key, attempt) in self.attempts:
+            self.fail("I3", f"{run} took two results of attempt {attempt} at step {key}")
+        self.attempts.add((run, key, attempt))
+
+    def _merge(self, run: Address, changes: Changes) -> None:
+        """A merge loses nobody's work: each path was as the step had it before, or already as after."""
+        head = self.heads.setdefault(run, {})
+        for path, (before, after) in changes.items():
+            if head.get(path) not in (before, after):
+                self.fail("files", f"{run}: {path} was changed by another step, and that is lost")
+            if after is None:
+                head.pop(path, None)
+            else:
+                head[path] = after
+
+    # what must go on by itself, once all is calm (I6)
+
+    def _is_watched(self, run: Address) -> None:
+        if run in self.open_runs and run not in self.watches:
+            self._unless_calm("I6", f"{run} has no watch", self._is_watched, run)
+
+    def _watch_moves(self, run: Address, timer: TimerSet) -> None:
+        if run in self.open_runs and self.watches[run] is timer:
+            self._unless_calm("I6", f"the watch of {run} was due and is not set again", self._watch_moves, run, timer)
+
+    def _is_handed_over(self, agent: Address) -> None:
+        if agent.at() in self.open_runs and agent not in self.versions:
+            self._unless_calm("I6", f"{agent} was wanted and is not there", self._is_handed_over, agent)
+
+    def _unless_calm(self, rule: str, words: str, again: Callable[..., None], *args: Any) -> None:
+        """Fail if it was calm for a minute, else look again."""
+        if self.calm.calm_for() > 60.0:
+            self.fail(rule, words)
+        else:
+            self.calm.later(30.0, again, *args)
 
     def _next_attempt(self, at: Address) -> bool:
         """Tell whether a reissue is the next attempt of a call whose last one failed: no ticket was lost then."""
@@ -128,7 +240,12 @@ class Checks:
 
     def _agent(self, record: Record, fact: Fact) -> None:
         match fact:
+            case AgentCancelRequested():
+                self.told_to_stop.add(record.address)
+            case ModelRequested() | AgentChecking() if record.address in self.told_to_stop:
+                self.fail("I4", f"{record.address} was told to stop and goes on: {record.type}")
             case ModelRequested(turn=turn):
+                self._all_paired(record.address)
                 self.model_epochs.setdefault((record.address, turn), 1)
                 if turn > 1 and (record.address, turn - 1) not in self.answered:
                     self.fail("I3", f"{record.address} asks turn {turn} before the answer to the one before")
@@ -136,7 +253,9 @@ class Checks:
                 if epoch <= self.model_epochs.get((record.address, turn), 0):
                     self.fail("I3", f"{record.address} turn {turn}: epoch {epoch} again")
                 self.model_epochs[record.address, turn] = epoch
-            case ModelResponded(turn=turn):
+            case ModelResponded(turn=turn, epoch=epoch):
+                if epoch < self.model_epochs.get((record.address, turn), 1):
+                    self.fail("I3", f"{record.address} took an answer of epoch {epoch}, which was taken over")
                 if (record.address, turn) in self.answered:
                     self.fail("I3", f"{record.address} has two answers to turn {turn}")
                 self.answered.add((record.address, turn))
@@ -148,7 +267,7 @@ class Checks:
     def _all_paired(self, agent: Address) -> None:
         for call in self.calls.values():
             if call.address.step == agent.step and call.address.run == agent.run and call.end is None:
-                self.fail("I3", f"{agent} succeeded with its call {call.address.call} open")
+                self.fail("I3", f"{agent} went on with its call {call.address.call} open")
 
     def _tool(self, record: Record, fact: Fact) -> None:
         at = record.address

@@ -100,6 +100,7 @@ class Consumer:
             entry = self.open[stored.seq] = Open(stored, 0.0, 0)
         entry.away = True
         entry.delivered += 1
+        self.server.again += entry.delivered == 2
         entry.due = self.world.now + self.ack_wait
         self.count += 1
         stored = entry.stored

@@ -138,9 +138,12 @@ class Node:
             key = (box.address, getattr(box.state, "turn", 0), request.ticket, request.epoch)
             self.stage.performs(self, key)
             try:
-                return await performer(box, request)
-            finally:
+                result = await performer(box, request)
+            except BaseException:
                 self.performing.discard(key)
+                raise
+            self.stage.performed(self, key)
+            return result
 
         limits = Limits(agents_max=3, drain_seconds=3, ack_wait_seconds=8)
         runtime = Runtime(system.bus, system.engine, system.queues, watched, limits=limits)

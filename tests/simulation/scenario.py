@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from events.budget import Budget
 from events.plan import Gate, Plan, PlanStep, ancestors
 from events.run import Limits
 from gateway.blueprint import BlueprintDefinition, RoleFile
@@ -128,6 +129,7 @@ def _start(random: Random, number: int) -> Start:
         definition=BlueprintDefinition(name="simulated", steps=plan.steps, roles=(MAKER, JUDGE)),
         approvals="all" if chance() < 0.1 else "auto" if chance() < 0.1 else "risky",
         limits=limits,
+        budget=_budget(random) if chance() < 0.25 else None,
     )
     return Start(
         at=0.0 if chance() < 0.7 else chance() * 5,
@@ -138,6 +140,17 @@ def _start(random: Random, number: int) -> Start:
         cancels_by="terminate" if chance() < 0.3 else "cancel",
         pause_at=chance() ** 3 * 20 if chance() < 0.2 else 0.0,
         pause_seconds=chance() ** 2 * 40,
+    )
+
+
+def _budget(random: Random) -> Budget:
+    chance = random.random
+    return Budget(
+        tokens=int(5_000 + chance() * 100_000) if chance() < 0.5 else None,
+        cost_micros=int(1 + chance() * 5_000) if chance() < 0.3 else None,
+        model_calls=1 + int(chance() * 12) if chance() < 0.5 else None,
+        tool_calls=1 + int(chance() * 20) if chance() < 0.5 else None,
+        wall_seconds=1 + int(chance() * 100) if chance() < 0.2 else None,
     )
 
 

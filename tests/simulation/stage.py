@@ -9,11 +9,12 @@ import msgspec
 
 from actors.decider import fold
 from actors.mailbox import DECIDERS
+from events.budget import Budget, BudgetExhausted, BudgetRaised
 from events.envelope import Record
 from events.subjects import Address
 from events.tool import ApprovalRequested
 from gateway.errors import Problem
-from gateway.operations import CancelRun, DecideApproval
+from gateway.operations import CancelRun, DecideApproval, RaiseRun
 from tests.simulation.checks import Checks
 from tests.simulation.loop import World, lasting
 from tests.simulation.node import Blobs, Node
@@ -23,6 +24,14 @@ from tests.simulation.server import CALM, Server
 from tests.simulation.tools import Target
 
 STEPS_MAX: Final = 400_000
+RAISES: Final = {
+    "tokens": 50_000,
+    "cost_micros": 200_000,
+    "model_calls": 4,
+    "tool_calls": 8,
+    "wall_seconds": 600,
+}
+STOPPED_SECONDS: Final = 10.0
 CALM_SECONDS_MAX: Final = 2 * 3600.0
 LOSES_TICKETS: Final = frozenset({"suspend", "consumer"})
 
@@ -47,7 +56,7 @@ class Stage:
         self.telling = telling
         self.world = World(seed)
         self.scenario: Scenario = draw(self.world.random)
-        self.checks = Checks(self._happened)
+        self.checks = Checks(self, self._happened)
         self.server = Server(self.world, self.scenario.weather, self.checks.stored)
         self.server.say = self._say if telling else None
         self.target = Target(self.world, self.checks.hit)
@@ -56,6 +65,9 @@ class Stage:
             self.world, fails=self.scenario.provider_fails, foreign=lambda words: self.checks.fail("I8", words)
         )
         self.calm = False
+        self.calm_at = 0.0
+        self.disturbed: set[str] = set()
+        """The processes that were stopped or cut off once."""
         self.started = 0
         self.nodes: list[Node] = []
         self.workers: list[Node] = []
@@ -63,6 +75,18 @@ class Stage:
         self.waiting: dict[Address, ApprovalRequested] = {}
         self.story: list[tuple[float, str]] = []
         """What happened beside the log, for who reads a replay."""
+
+    @property
+    def now(self) -> float:
+        return self.world.now
+
+    def calm_for(self) -> float:
+        """Return for how many seconds nothing has been broken any more."""
+        return self.world.now - self.calm_at if self.calm else 0.0
+
+    def later(self, seconds: float, callback: Any, *args: Any) -> None:
+        """Call back then."""
+        self.world.after(max(seconds, 0.0), callback, *args)
 
     # the play
 
@@ -120,6 +144,21 @@ class Stage:
                 self.world.after(at, self._order, operation, start.workspace, accepted.id)
         self._look_whether_over()
 
+    def _raise(self, run: Address) -> None:
+        """Give a run that ran out more of everything; people ask again until it goes on."""
+        if run in self.checks.open_runs:
+            has = self.checks.budgets[run]
+            more = RaiseRun(add=Budget(**{name: add for name, add in RAISES.items() if getattr(has, name) is not None}))
+            door = self.front.door
+            self.front.run(lambda: self._answered(door.raise_budget(run.workspace, run.run, more, by="sim")))
+            self.world.after(20.0, self._raise_again, run, len(self.checks.records))
+
+    def _raise_again(self, run: Address, count: int) -> None:
+        facts = [one.fact for one in self.checks.records if one.address == run]
+        last = next((one for one in reversed(facts) if isinstance(one, BudgetExhausted | BudgetRaised)), None)
+        if isinstance(last, BudgetExhausted):
+            self._raise(run)
+
     def _order(self, operation: Any, workspace: str, run: str) -> None:
         if not self.calm or operation.__name__ == "resume_run":
             self.front.run(lambda: self._answered(operation(workspace, run, CancelRun(), by="sim")))
@@ -140,12 +179,14 @@ class Stage:
             self._let_decide(record.address, fact)
         elif record.address in self.waiting and record.type.startswith(("approval.", "tool.c", "tool.f")):
             self.waiting.pop(record.address, None)
+        elif isinstance(fact, BudgetExhausted):
+            self.world.after(lasting(self.world.random, 30.0), self._raise, record.address)
         if not self.checks.open_runs:
             self._look_whether_over()
 
     def _let_decide(self, address: Address, asked: ApprovalRequested) -> None:
         chance = self.world.random.random
-        if self.scenario.absent and not self.calm:
+        if self.scenario.absent and (not self.calm or asked.expires_at):
             return
         for _ in range(1 if chance() < 0.7 else 2):
             self.world.after(lasting(self.world.random, 40.0), self._decide, address, asked)
@@ -180,6 +221,9 @@ class Stage:
             return
         chance = self.world.random.random
         node = self.workers[fault.worker]
+        if fault.kind in ("outage", "leader"):
+            self.disturbed.update(one.name for one in self.nodes)
+        self.disturbed.add(node.name)
         self._say(f"{fault.kind} {node.name} {fault.seconds:.1f} s")
         match fault.kind:
             case "kill":
@@ -269,6 +313,7 @@ class Stage:
     def _calm_down(self) -> None:
         """Faults stop, everybody is there: from now on everything must come to its end."""
         self.calm = True
+        self.calm_at = self.world.now
         self._say("calm")
         self.server.weather = CALM
         self._server_back()
@@ -291,11 +336,26 @@ class Stage:
         for other in self.workers:
             if other is not node and other.loop.alive and key in other.performing:
                 self.checks.fail("I3", f"{key} is performed by {node.name} and {other.name} in one epoch")
+        if key in node.performing:
+            self.checks.fail("I3", f"{key} is performed twice by {node.name}")
         node.performing.add(key)
         if self.telling:
             self._say(
                 f"{node.name} performs {key[0].step[-6:]}.{key[0].call[-6:]} turn {key[1]} ticket {key[2]} epoch {key[3]}"
             )
+
+    def performed(self, node: Node, key: tuple[Any, ...]) -> None:
+        """An effect came to its own end: it should have been stopped if its actor ended long before."""
+        node.performing.discard(key)
+        ended = self.checks.ended_at.get(key[0], self.world.now)
+        if self.world.now - ended > STOPPED_SECONDS and self.clear and node.name not in self.disturbed:
+            self.checks.fail("T5", f"{node.name} went on with {key} for {self.world.now - ended:.1f} s after its end")
+
+    @property
+    def clear(self) -> bool:
+        """Whether no message is lost or late in this schedule."""
+        weather = self.scenario.weather
+        return not weather.lost and not weather.slow
 
     def _look_whether_over(self) -> None:
         if self.started < len(self.scenario.starts) or self.checks.open_runs:
@@ -324,6 +384,11 @@ class Stage:
         lost = LOSES_TICKETS & {fault.kind for fault in self.scenario.faults}
         if self.checks.reissued and not lost:
             fail("I6", f"{self.checks.reissued} tickets were lost and reissued")
+        if not self.scenario.faults and self.clear and (self.checks.worries or self.server.again):
+            fail(
+                "T3",
+                f"nothing was broken: {self.checks.worries} outcomes were fenced off, {self.server.again} messages came again",
+            )
         self._states()
 
     def _states(self) -> None:
