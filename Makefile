@@ -9,7 +9,7 @@ JOBS ?= 2
 SIMULATE_ARGS ?=
 CHAOS_ARGS ?=
 
-.PHONY: setup demo up check test simulate chaos bench budget-races lock clean
+.PHONY: setup demo up check test simulate approval-races mutants chaos bench budget-races lock clean
 
 setup: ## the environment in .venv, from the lock
 	@scripts/setup.sh
@@ -31,6 +31,12 @@ test: setup ## everything but the benches
 
 simulate: setup ## N schedules of the whole system on simulated time, from SEED on, in JOBS processes; N=1 tells its story
 	@PYTHONHASHSEED=0 $(BIN)/python -m tests.simulation --seed $(SEED) --count $(N) --jobs $(JOBS) $(SIMULATE_ARGS)
+
+approval-races: setup ## N races of approve, reject, edit, cancel and expire on one call
+	@PYTHONHASHSEED=0 $(BIN)/python -m tests.simulation.races $(N)
+
+mutants: setup ## every mutant of the engine is killed by some schedule, of N at most; which one is kept
+	@$(BIN)/python -m tests.simulation.mutate all $(or $(SCHEDULES),20000)
 
 chaos: setup ## MINUTES of runs on a NATS cluster and real processes under kills, stops and cuts; CHAOS_ARGS="--seed 7 --tally tests/chaos/tally.jsonl"
 	$(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)

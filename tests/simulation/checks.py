@@ -19,7 +19,7 @@ from events.agent import (
     ModelResponded,
     ModelTakenOver,
 )
-from events.budget import Budget
+from events.budget import Budget, BudgetRaised
 from events.envelope import Record
 from events.fact import Changes, Fact, File
 from events.run import (
@@ -108,6 +108,7 @@ class Checks:
         self.calm = calm
         self.on_record = on_record
         self.books = Books()
+        self.raised: set[str] = set()
         self.budgets: dict[Address, Budget | None] = {}
         self.heads: dict[Address, dict[str, File]] = {}
         self.attempts: set[tuple[Address, str, int]] = set()
@@ -184,6 +185,10 @@ class Checks:
             case TimerSet():
                 self.watches[at] = fact
                 self.calm.later(fact.at / 1000 - BEGAN_MS / 1000 - self.calm.now + 60.0, self._watch_moves, at, fact)
+            case BudgetRaised():
+                if record.causation in self.raised:
+                    self.fail("I3", f"{at} took the command {record.causation} twice")
+                self.raised.add(record.causation)
             case StepStarted(actor=actor):
                 self.calm.later(60.0, self._is_handed_over, at.at(actor))
             case StepSucceeded(changes=changes):

@@ -143,7 +143,7 @@ class Loop:
 def lasting(random: Random, most: float) -> float:
     """Draw how long something takes: mostly a moment, at times longer than a ticket waits for its holder."""
     kind, chance = random.random(), random.random()
-    return chance * (0.05 if kind < 0.5 else 0.5 if kind < 0.75 else 3.0 if kind < 0.92 else most)
+    return chance * (0.05 if kind < 0.55 else 0.5 if kind < 0.8 else 3.0 if kind < 0.95 else most)
 
 
 class World:

@@ -150,7 +150,10 @@ class Stage:
             has = self.checks.budgets[run]
             more = RaiseRun(add=Budget(**{name: add for name, add in RAISES.items() if getattr(has, name) is not None}))
             door = self.front.door
-            self.front.run(lambda: self._answered(door.raise_budget(run.workspace, run.run, more, by="sim")))
+            key = f"raise-{len(self.checks.records)}"
+            for _ in range(1 if self.world.random.random() < 0.7 else 2):
+                raised = door.raise_budget
+                self.front.run(lambda: self._answered(raised(run.workspace, run.run, more, by="sim", key=key)))
             self.world.after(20.0, self._raise_again, run, len(self.checks.records))
 
     def _raise_again(self, run: Address, count: int) -> None:
@@ -180,7 +183,7 @@ class Stage:
         elif record.address in self.waiting and record.type.startswith(("approval.", "tool.c", "tool.f")):
             self.waiting.pop(record.address, None)
         elif isinstance(fact, BudgetExhausted):
-            self.world.after(lasting(self.world.random, 30.0), self._raise, record.address)
+            self.world.after(lasting(self.world.random, 10.0), self._raise, record.address)
         if not self.checks.open_runs:
             self._look_whether_over()
 
@@ -189,7 +192,7 @@ class Stage:
         if self.scenario.absent and (not self.calm or asked.expires_at):
             return
         for _ in range(1 if chance() < 0.7 else 2):
-            self.world.after(lasting(self.world.random, 40.0), self._decide, address, asked)
+            self.world.after(lasting(self.world.random, 20.0), self._decide, address, asked)
 
     def _decide(self, address: Address, asked: ApprovalRequested) -> None:
         chance = self.world.random.random

@@ -30,6 +30,19 @@ def test_what_once_broke_and_many_schedules_more_keep_every_promise():
     print(done.stdout.splitlines()[-1])
 
 
+def test_races_of_decisions_on_one_call_have_one_winner():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.simulation.races", "2000"],
+        cwd=ROOT,
+        env={"PYTHONHASHSEED": "0"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("seed", ["7", "1234", "40004"])
 def test_one_seed_is_one_log_byte_for_byte(seed: str):
     first, second = (simulate("--seed", seed, "--count", "1").stdout for _ in range(2))
