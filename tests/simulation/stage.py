@@ -152,8 +152,9 @@ class Stage:
             door = self.front.door
             key = f"raise-{len(self.checks.records)}"
             for _ in range(1 if self.world.random.random() < 0.7 else 2):
-                raised = door.raise_budget
-                self.front.run(lambda: self._answered(raised(run.workspace, run.run, more, by="sim", key=key)))
+                self.front.run(
+                    lambda: self._answered(door.raise_budget(run.workspace, run.run, more, by="sim", key=key))
+                )
             self.world.after(20.0, self._raise_again, run, len(self.checks.records))
 
     def _raise_again(self, run: Address, count: int) -> None:
