@@ -23,7 +23,7 @@ from actors.notices import addressee, command_of
 from actors.standing import standing, with_outcome
 from actors.turn import Engine, Turn, hand_over_all, until_answered
 from events import codec
-from events.agent import AgentCanceled, AgentFailed, AgentSucceeded, ModelRefused
+from events.agent import AgentCanceled, AgentFailed, AgentSucceeded, ModelRefused, ModelRequested, ModelTakenOver
 from events.budget import BudgetAsked
 from events.envelope import REPLY, TYPE, Record, to_record
 from events.jetstream.api import CALLBOARD_INBOX
@@ -31,8 +31,10 @@ from events.jetstream.connection import Bus, NoResponders
 from events.jetstream.queues import Delivery
 from events.log import LogError, LogUnavailable
 from events.subjects import Address, held_subject, parse_command, run_scope
-from events.tool import ToolRefused
+from events.tool import ToolOutcomeUnknown, ToolRefused, ToolStarted
 
+BEGINNINGS: Final = (ModelRequested, ModelTakenOver, ToolStarted, ToolOutcomeUnknown)
+"""Who stores one of these with a ticket in hand begins what it asks for."""
 HELD_SECONDS: Final = 2.0
 HELD_NAK_SECONDS: Final = 5.0
 OUTAGE_NAK_SECONDS: Final = 1.0
@@ -79,7 +81,6 @@ class Work:
         )
         async with box.turn:
             await self._load(box, record)
-            before = turn.performable()
             again = delivery.delivered > 1 or (record.address == address and box.seen.version > record.version)
             for missed in await standing(self.engine, record):
                 await turn.decide(missed)
@@ -87,7 +88,11 @@ class Work:
             news = await turn.answer(command)
             await turn.go_on()
             request = turn.performable()
-            begun = request is not None and request == before and (delivery.delivered > 1 or request.begun)
+            begun = (
+                request is not None
+                and not any(isinstance(one.fact, BEGINNINGS) for one in turn.appended)
+                and (delivery.delivered > 1 or request.begun)
+            )
             if begun and delivery.delivered == 1 and await self._held_elsewhere(delivery.seq):
                 await give_back(held, HELD_NAK_SECONDS)
                 return
