@@ -33,7 +33,7 @@ class Limits(msgspec.Struct, frozen=True):
     turns_max: int = 128
     tools_max: int = 32
     drain_seconds: float = 10.0
-    ack_wait_seconds: float = 8.0
+    ack_wait_seconds: float = 4.0
 
 
 DEFAULT_LIMITS: Final = Limits()

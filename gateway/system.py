@@ -107,7 +107,12 @@ async def open_system(
         credentials=Path(settings.nats_creds) if settings.nats_creds else None,
         on_closed=lost.set if lost else None,
     ) as bus:
-        await ensure_streams(bus, replicas=settings.replicas, log_bytes_max=settings.log_bytes_max)
+        await ensure_streams(
+            bus,
+            replicas=settings.replicas,
+            ack_wait_seconds=settings.ack_wait_seconds,
+            log_bytes_max=settings.log_bytes_max,
+        )
         counting = LogClock(bus, clock or SystemClock())
         await counting.look()
         keeping = asyncio.create_task(counting.keep(), name="clock")

@@ -15,8 +15,9 @@ from events.jetstream.replies import REQUEST_SECONDS
 from events.jetstream.wire import Msg
 from events.log import LogUnavailable
 
-EXPIRES_SECONDS: Final = 5.0
-SILENCE_SECONDS_MAX: Final = 7.0
+EXPIRES_SECONDS: Final = 2.0
+"""For so long work still goes to a process that was stopped."""
+SILENCE_SECONDS_MAX: Final = 4.0
 AGAIN_SECONDS: Final = 0.25
 BATCH_MAX: Final = 1000
 

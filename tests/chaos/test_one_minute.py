@@ -11,4 +11,4 @@ SLEEP_SECONDS = 60
 
 @pytest.mark.timeout(400)
 async def test_a_worker_that_slept_for_a_minute_in_a_call_is_refused(tmp_path: Path) -> None:
-    check_story(await two_lost_workers(tmp_path, seconds=SLEEP_SECONDS, ack_wait_seconds=8), tmp_path)
+    check_story(await two_lost_workers(tmp_path, seconds=SLEEP_SECONDS), tmp_path)
