@@ -19,7 +19,7 @@ from actors.workspace_budget import LimitWorkspace, WorkspaceState, budget_addre
 from events.budget import Budget
 from events.fact import Fact
 from events.ids import InvalidToken, check_token, trace_id
-from events.log import Conflict, LogError
+from events.log import Conflict, LogError, TooLarge
 from events.plan import TIMEOUT_SECONDS_MAX, Plan, faults
 from events.run import Limits, Role, RunRequested
 from events.subjects import Address, call_anywhere
@@ -380,6 +380,8 @@ class Operations:
             raise Problem(409, refused.code, str(refused), recorded=_recorded(refused.recorded)) from None
         except Conflict as fault:
             raise Problem(409, "conflict", str(fault)) from None
+        except TooLarge as fault:
+            raise Problem(413, "too_large", str(fault), hint="give shorter texts, or fewer steps") from None
         except LogError as fault:
             raise log_away(fault) from None
         return int(box.seen.last)

@@ -93,6 +93,12 @@ async def test_a_door_begins_a_run_under_another_once_a_key(doors: Doors) -> Non
     assert [(each["id"], each["wait"]) for each in view["children"]] == [(first.json()["id"], False)]
 
 
+async def test_a_plan_above_what_the_log_takes_is_refused_and_not_tried_again(doors: Doors) -> None:
+    steps = [{"id": f"s{number}", "role": "backend-engineer", "task": "x" * 9_000} for number in range(90)]
+    answer = await doors.http.post("/v1/runs", json={"goal": "large", "plan": {"steps": steps}})
+    assert (answer.status_code, answer.json()["code"], answer.json()["retryable"]) == (413, "too_large", False)
+
+
 async def test_a_run_that_cannot_be_begun_is_refused_by_the_rule_it_breaks(doors: Doors) -> None:
     run = (await doors.post("/v1/runs", {"goal": "above", "blueprint": "software", "limits": {"children_max": 0}}))[
         "id"
