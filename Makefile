@@ -49,7 +49,10 @@ budget-races: setup ## 64 steps on a budget for ten: N schedules of the deciders
 	@$(BIN)/python -m tests.unit.actors.budget_race $(or $(N),10000)
 	@for race in $$(seq $(or $(RACES),20)); do \
 		$(BIN)/python -m pytest tests/integration/test_budget.py -q -k 64_parallel $(PYTEST_ARGS) || exit 1; done
-.PHONY: outage
+.PHONY: outage fuzz
+fuzz: setup ## N mad commands (1,000,000) on the NATS subjects of real processes; each must be answered, and none may die
+	$(BIN)/python -m tests.fuzz --count $(or $(N),1000000) $(FUZZ_ARGS)
+
 outage: setup ## outages in their long form: 200 stream clients for ten minutes, Postgres away for one (15 minutes in all)
 	$(BIN)/python -m pytest tests/system/test_streams_under_kills.py tests/system/test_postgres_away.py --full -s $(PYTEST_ARGS)
 

@@ -135,7 +135,7 @@ def parse(address: Address, verb: str, body: bytes, *, now_ms: int) -> Command:
             check_token(parsed.child, "child")
         if isinstance(parsed, ReserveBody | ReturnBody):
             check_token(parsed.run, "run")
-    except (msgspec.DecodeError, InvalidToken) as fault:
+    except (msgspec.DecodeError, UnicodeDecodeError, InvalidToken, RecursionError) as fault:
         raise BadCommand("bad_body", str(fault)) from None
     if parsed.id.isdigit():
         raise BadCommand("bad_body", "id: digits alone are sequences of the log; begin it with a letter")

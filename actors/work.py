@@ -30,7 +30,7 @@ from events.jetstream.api import CALLBOARD_INBOX
 from events.jetstream.connection import Bus, NoResponders
 from events.jetstream.queues import Delivery
 from events.log import LogError, LogUnavailable
-from events.subjects import Address, held_subject, parse_command, run_scope
+from events.subjects import Address, check_address, held_subject, may_answer_on, parse_command, run_scope
 from events.tool import ToolOutcomeUnknown, ToolRefused, ToolStarted
 
 BEGINNINGS: Final = (ModelRequested, ModelTakenOver, ToolStarted, ToolOutcomeUnknown)
@@ -170,6 +170,7 @@ class Work:
         """Run the turn of a command, answer it, and settle it."""
         try:
             address, verb = parse_command(delivery.subject)
+            check_address(address)  # a literal `*` can be published, and would read other tenants' facts
             # The server fired a timer that is due by its own clock: what this process thinks of the time cannot undo it.
             now_ms = max(self.engine.clock.now_ms(), delivery.stored_ms)
             command = parse(address, verb, delivery.body, now_ms=now_ms)
@@ -226,7 +227,7 @@ class Work:
 
     async def _reply(self, delivery: Delivery, answer: dict[str, Any]) -> None:
         subject = delivery.headers.get(REPLY, "")
-        if subject and len(subject) <= 256 and not subject.startswith(("$", "cb.")) and " " not in subject:
+        if may_answer_on(subject):
             await self.bus.publish(subject, msgspec.json.encode(answer))
 
     # the watch (T6)

@@ -7,6 +7,7 @@ cb.<workspace>.delta.<run>.<step>                            token deltas, never
 cb.<workspace>.api.<noun>.<verb>                             request and reply
 """
 
+import re
 from typing import Final, Literal
 
 import msgspec
@@ -20,6 +21,9 @@ EVERY_COMMAND: Final = f"{ROOT}.*.cmd.>"
 EVERY_TIMER: Final = f"{ROOT}.*.tmr.>"
 LIVE_SOURCE: Final = EVERY_FACT
 LIVE_TARGET: Final = f"live.{ROOT}.{{{{wildcard(1)}}}}.evt.>"
+_REPLY: Final = re.compile(r"(?!cb\.|\$)[^ .*>]+(\.[^ .*>]+)*")
+"""Literal, and neither ours nor the server's."""
+REPLY_CHARS_MAX: Final = 256
 DELTAS: Final = f"{ROOT}.*.delta.>"
 
 ActorKind = Literal["run", "agent", "tool", "budget"]
@@ -123,6 +127,12 @@ def parse_command(subject: str) -> tuple[Address, str]:
     if len(tokens) != 7 or tokens[0] != ROOT or tokens[2] != "cmd":
         raise ValueError(f"not a command's subject: {subject[:200]!r}")
     return Address(tokens[1], tokens[3], tokens[4], tokens[5]), tokens[6]
+
+
+def may_answer_on(subject: str) -> bool:
+    """Tell whether an outsider may be answered on that subject, which he named himself."""
+    plain = len(subject) <= REPLY_CHARS_MAX and subject.isascii() and subject.isprintable()
+    return plain and _REPLY.fullmatch(subject) is not None
 
 
 def timer_subject(address: Address, timer: str) -> str:

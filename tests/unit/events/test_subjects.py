@@ -92,3 +92,31 @@ def test_deltas_are_parsed_back_to_their_agent() -> None:
 
 def test_the_republish_target_takes_the_workspace_over() -> None:
     assert subjects.LIVE_TARGET == "live.cb.{{wildcard(1)}}.evt.>"
+
+
+@pytest.mark.parametrize("subject", ["_INBOX.abc.1", "answers", "a-b_c.d", "x" * 256])
+def test_an_outsider_is_answered_on_a_subject_of_his_own(subject: str) -> None:
+    assert subjects.may_answer_on(subject)
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "",
+        "cb.default.cmd.r.-.-.cancel",
+        "$JS.API.INFO",
+        "*",
+        "a.*",
+        "a.>",
+        ">",
+        "a..b",
+        ".a",
+        "a.",
+        "a b",
+        "a\tb",
+        "ü",
+        "x" * 257,
+    ],
+)
+def test_nobody_is_answered_on_ours_the_servers_or_many_subjects(subject: str) -> None:
+    assert not subjects.may_answer_on(subject)
