@@ -77,6 +77,7 @@ class Call(msgspec.Struct):
     asked: dict[str, ApprovalRequested] = msgspec.field(default_factory=dict[str, ApprovalRequested])
     decided: set[str] = msgspec.field(default_factory=set[str])
     epoch: int = 0
+    started: int = 0
     cut_off: int = 0
     begun: bool = False
     waits: bool = False
@@ -111,7 +112,7 @@ class Checks:
         self.raised: set[str] = set()
         self.budgets: dict[Address, Budget | None] = {}
         self.heads: dict[Address, dict[str, File]] = {}
-        self.attempts: set[tuple[Address, str, int]] = set()
+        self.attempts: set[tuple[Address, tuple[str, int, int]]] = set()
         self.told_to_stop: set[Address] = set()
         self.watches: dict[Address, TimerSet] = {}
         self.ended_at: dict[Address, float] = {}
@@ -192,19 +193,19 @@ class Checks:
             case StepStarted(actor=actor):
                 self.calm.later(60.0, self._is_handed_over, at.at(actor))
             case StepSucceeded(changes=changes):
-                self._one_result(at, fact.key, fact.attempt)
+                self._one_result(at, (fact.key, fact.attempt, fact.seq))
                 self._merge(at, changes)
             case StepFailed() if fact.code != "gate_failed":
-                self._one_result(at, fact.key, fact.attempt)
+                self._one_result(at, (fact.key, fact.attempt, fact.seq))
             case StepConflicted() | StepCanceled() | GatePassed() | GateFailed():
-                self._one_result(at, fact.key, fact.attempt)
+                self._one_result(at, (fact.key, fact.attempt, fact.seq))
             case _:
                 pass
 
-    def _one_result(self, run: Address, key: str, attempt: int) -> None:
-        if (run, key, attempt) in self.attempts:
-            self.fail("I3", f"{run} took two results of attempt {attempt} at step {key}")
-        self.attempts.add((run, key, attempt))
+    def _one_result(self, run: Address, result: tuple[str, int, int]) -> None:
+        if (run, result) in self.attempts:
+            self.fail("I3", f"{run} took the result {result} (step, attempt, sequence) twice")
+        self.attempts.add((run, result))
 
     def _merge(self, run: Address, changes: Changes) -> None:
         """A merge loses nobody's work: each path was as the step had it before, or already as after."""
@@ -316,8 +317,9 @@ class Checks:
             call.decision = fact
 
     def _started(self, call: Call, epoch: int) -> None:
-        if epoch <= call.epoch:
+        if epoch <= call.started:
             self.fail("I3", f"{call.address}: epoch {epoch} begins again")
+        call.started = epoch
         if call.request.effect == "unsafe" and epoch > 1 and not call.cut_off and call.begun:
             self.fail("I3", f"{call.address} is unsafe and was begun again")
         call.begun = True
@@ -357,6 +359,11 @@ class Checks:
             self.fail("I3", f"{call.address} is unsafe and was done {call.done} times")
         if nature in ("unsafe", "keyed") and not call.begun:
             self.fail("I3", f"{call.address} was done before its start was stored")
+
+    def fenced(self, address: Address) -> bool:
+        """Tell whether an effect may not even begin twice."""
+        call = self.calls.get(f"{address.run}.{address.call}")
+        return call is not None and call.request.effect in ("keyed", "unsafe")
 
     def _number(self, call: Call) -> Any:
         edited = call.decision is not None and call.decision.decision == "edit"

@@ -80,8 +80,8 @@ MUTANTS: Final = (
     Mutant(
         "T3: ack before append",
         "actors.work",
-        "        async with box.turn:\n            await self._load(box, record)\n            before",
-        "        await held.settle()\n        async with box.turn:\n            await self._load(box, record)\n            before",
+        "            await self._load(box, record)\n            again",
+        "            await self._load(box, record)\n            await held.settle()\n            again",
     ),
     Mutant("T3: a zombie acks", "actors.held", "        if not self.late:\n", "        if True:\n"),
     Mutant(

@@ -13,6 +13,7 @@ from actors.perform import Performer
 from actors.runtime import Limits, Runtime
 from events.blobs import BlobMissing
 from events.log import LogUnavailable
+from gateway.children import Children
 from gateway.models import Models
 from gateway.operations import Operations
 from gateway.settings import Settings
@@ -132,6 +133,7 @@ class Node:
             sandbox=self.hands,
             deltas=Deltas(system.bus),
             check_plan=plan_faults,
+            spawn=Children(system),
         )
 
         async def watched(box: Mailbox[Any], request: Perform) -> Command:

@@ -15,6 +15,9 @@ TOOLS: Final = (
     ("put", 3),
     ("charge", 3),
     ("fire", 3),
+    ("ponder", 1.5),
+    ("reckon", 1),
+    ("spawn", 0.8),
     ("launch", 2),
     ("write_file", 3),
     ("ask_human", 0.5),
@@ -91,6 +94,9 @@ class Provider:
             arguments = {"path": path, "content": f"{request.step} {request.attempt} {request.turn}"}
         elif name == "ask_human":
             arguments = {"question": "why?"}
+        elif name == "spawn":
+            steps = [{"id": "under", "role": "maker", "task": "do a part"}]
+            arguments = {"goal": "a part", "steps": steps, "wait": self.world.random.random() < 0.7}
         return _call(name, arguments, str(place))
 
 

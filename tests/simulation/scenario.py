@@ -6,7 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from events.budget import Budget
-from events.plan import Gate, Plan, PlanStep, ancestors
+from events.plan import Gate, Plan, PlanStep, Retry, ancestors
 from events.run import Limits
 from gateway.blueprint import BlueprintDefinition, RoleFile
 from gateway.operations import CreateRun
@@ -29,6 +29,7 @@ KINDS: tuple[tuple[FaultKind, float], ...] = (
     ("forget", 1),
 )
 MAKER = RoleFile("maker", "makes", "Make it.")
+SECOND = RoleFile("second", "makes when the maker cannot", "Make it still.")
 JUDGE = RoleFile("judge", "judges", "Judge it.", ("submit_verdict", "peek"))
 
 
@@ -126,7 +127,7 @@ def _start(random: Random, number: int) -> Start:
     )
     request = CreateRun(
         goal=f"goal {number}",
-        definition=BlueprintDefinition(name="simulated", steps=plan.steps, roles=(MAKER, JUDGE)),
+        definition=BlueprintDefinition(name="simulated", steps=plan.steps, roles=(MAKER, SECOND, JUDGE)),
         approvals="all" if chance() < 0.1 else "auto" if chance() < 0.1 else "risky",
         limits=limits,
         budget=_budget(random) if chance() < 0.25 else None,
@@ -164,6 +165,14 @@ def _plan(random: Random) -> Plan:
         more: dict[str, Any] = {}
         if chance() < 0.1:
             more["validate"] = (("check",),)
+        if chance() < 0.2:
+            more["retry"] = Retry(attempts_max=1 + int(chance() * 3), backoff_seconds=chance() * 3)
+        if chance() < 0.15:
+            more["timeout_seconds"] = 1 + chance() ** 2 * 60
+        if chance() < 0.1:
+            more["fallback"] = "second"
+        if chance() < 0.2:
+            more["on_failure"] = "ask" if chance() < 0.5 else "degrade"
         before = ancestors(Plan(tuple(steps))) if steps else {}
         behind = sorted({*needs, *(old for need in needs for old in before[need])})
         judged = [old for old in behind if steps["abcd".index(old)].gate is None]

@@ -11,6 +11,7 @@ from toolbox.control import ask_human, finish, submit_plan, submit_verdict
 from toolbox.files import read_file, write_file
 from toolbox.jail.ran import Ran
 from toolbox.registry import registry
+from toolbox.spawn import spawn
 from toolbox.tool import Context, Output, ToolError, tool
 
 
@@ -20,8 +21,7 @@ class Target:
     def __init__(self, world: World, hit: Callable[[str, str, int], None]) -> None:
         self.world = world
         self.hit = hit
-        self.unsafe: dict[str, int] = defaultdict(int)
-        self.keys: dict[str, set[str]] = defaultdict(set)
+        self.done: dict[str, int] = defaultdict(int)
 
 
 class Hands:
@@ -59,7 +59,8 @@ async def _do(ctx: Context, nature: str, number: int) -> str:
     target = _target(ctx)
     await _take_time(target)
     if target.world.random.random() < 0.03:
-        raise ToolError("not_today", "it did not want to")
+        raise ToolError("not_today", "it did not want to", retryable=target.world.random.random() < 0.5)
+    target.done[ctx.effect_id] += 1
     target.hit(nature, ctx.effect_id, number)
     await _take_time(target)
     if target.world.random.random() < 0.02:
@@ -91,6 +92,27 @@ async def fire(ctx: Context, number: int) -> str:
     return await _do(ctx, "unsafe", number)
 
 
+async def _happened(ctx: Context, arguments: Any) -> str | None:
+    """Look outside whether it happened."""
+    target = _target(ctx)
+    await _take_time(target)
+    if target.world.random.random() < 0.1:
+        raise ToolError("not_now", "the probe could not look", retryable=True)
+    return f"unsafe {arguments.number} of {ctx.effect_id}" if target.done[ctx.effect_id] else None
+
+
+@tool(effect="unsafe", probe=_happened)
+async def ponder(ctx: Context, number: int) -> str:
+    """Fire, where one can look afterwards whether it was."""
+    return await _do(ctx, "unsafe", number)
+
+
+@tool(effect="unsafe", unknown="human")
+async def reckon(ctx: Context, number: int) -> str:
+    """Fire, where a human knows whether it was."""
+    return await _do(ctx, "unsafe", number)
+
+
 @tool(effect="unsafe", risky=True)
 async def launch(ctx: Context, number: int) -> str:
     """Launch, if a human says so."""
@@ -106,5 +128,21 @@ async def run_check(ctx: Context, argv: list[str]) -> Output:
 
 
 TOOLS: Final[Mapping[str, Any]] = registry(
-    (peek, put, charge, fire, launch, run_check, read_file, write_file, finish, submit_verdict, submit_plan, ask_human)
+    (
+        peek,
+        put,
+        charge,
+        fire,
+        ponder,
+        reckon,
+        launch,
+        run_check,
+        read_file,
+        write_file,
+        finish,
+        submit_verdict,
+        submit_plan,
+        ask_human,
+        spawn,
+    )
 )
