@@ -116,8 +116,8 @@ class Checks:
         self.told_to_stop: set[Address] = set()
         self.watches: dict[Address, TimerSet] = {}
         self.ended_at: dict[Address, float] = {}
-        self.worries = 0
-        """Takeovers, refused outcomes, second deliveries: none of it where nothing was broken."""
+        self.refused = 0
+        self.taken_over = 0
         self.records: list[Record] = []
         self.broken: list[str] = []
         self.versions: dict[Address, int] = {}
@@ -155,8 +155,8 @@ class Checks:
         if isinstance(fact, ENDS):
             self.ended.setdefault(at, fact)
             self.ended_at.setdefault(at, self.calm.now)
-        if record.type.endswith((".refused.v1", ".taken_over.v1")):
-            self.worries += 1
+        self.refused += record.type.endswith(".refused.v1")
+        self.taken_over += record.type.endswith(".taken_over.v1")
         if record.type.endswith(".turn_failed.v1"):
             self.fail("bug", f"{at}: a turn failed: {record.body[:200].decode()}")
         try:
