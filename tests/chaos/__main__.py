@@ -125,7 +125,10 @@ def _times(found: Stage, records: list[Record], faults: Faults) -> Line:
         f"worker's fault in between: p99 {percentile(calm, 0.99):.1f} s, max {max(calm, default=0):.1f} s"
     )
     slow = [f"{one.seq} {one.address}: {one.seconds:.1f} s" for one in counted if one.seconds > TAKEOVER_SECONDS_MAX]
-    return Line("takeover of killed workers", said, tuple(slow) if p99 > TAKEOVER_SECONDS_MAX else ())
+    too_many = len(slow) > max(
+        1, len(counted) // 100
+    )  # a short campaign has too few for a p99: one slow one is let pass
+    return Line("takeover of killed workers", said, tuple(slow) if too_many else ())
 
 
 def main() -> int:

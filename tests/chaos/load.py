@@ -77,23 +77,27 @@ class Load:
         self.accepted.append(Accepted(key, run))
         if dice.random() < CANCELS:
             await asyncio.sleep(dice.uniform(0, 4))
-            await self._insist(f"/v1/runs/{run}/cancel", {}, key=f"{key}-cancel", fine=(409,))
+            await self._tell(f"/v1/runs/{run}/cancel", {}, key=f"{key}-cancel")
         elif dice.random() < PAUSES:
             await asyncio.sleep(dice.uniform(0, 4))
-            await self._insist(f"/v1/runs/{run}/pause", {}, key=f"{key}-pause", fine=(409,))
+            await self._tell(f"/v1/runs/{run}/pause", {}, key=f"{key}-pause")
             await asyncio.sleep(dice.uniform(0, 4))
-            await self._insist(f"/v1/runs/{run}/resume", {}, key=f"{key}-resume", fine=(409,))
+            await self._tell(f"/v1/runs/{run}/resume", {}, key=f"{key}-resume")
         await self._until(run)
         self.slots.release()
 
-    async def _insist(self, path: str, body: object, *, key: str, fine: tuple[int, ...] = ()) -> httpx2.Response:
-        """Ask until there is an answer that is no outage."""
+    async def _tell(self, path: str, body: object, *, key: str) -> None:
+        """Say something about a run, which may have ended meanwhile."""
+        answer = await self._insist(path, body, key=key)
+        if answer.status_code not in (200, 409):
+            self.refused.append(f"POST {path}: {answer.status_code} {answer.text[:300]}")
+
+    async def _insist(self, path: str, body: object, *, key: str) -> httpx2.Response:
+        """Ask until there is an answer that no repeat would change."""
         while True:
             with suppress(httpx2.HTTPError, OSError):
                 answer = await self._client.post(path, json=body, headers={"Idempotency-Key": key})
-                if answer.status_code in fine or answer.status_code < 400:
-                    return answer
-                if answer.status_code not in (429, 503) and not answer.json().get("retryable"):
+                if answer.status_code < 400 or not _retryable(answer):
                     return answer
             await asyncio.sleep(AGAIN_SECONDS)
 
@@ -127,9 +131,7 @@ class Load:
 
     async def _raise(self, record: Record) -> None:
         path, key = f"/v1/runs/{record.address.run}/budget", f"raise-{record.seq}"
-        answer = await self._insist(path, {"add": {"model_calls": 4}}, key=key, fine=(409,))
-        if answer.status_code not in (200, 409):
-            self.refused.append(f"POST {path}: {answer.status_code} {answer.text[:300]}")
+        await self._tell(path, {"add": {"model_calls": 4}}, key=key)
 
     async def _decide(self, record: Record, asked: ApprovalRequested, dice: random.Random) -> None:
         await asyncio.sleep(dice.uniform(0, SLOW_HUMAN_SECONDS))
@@ -141,9 +143,7 @@ class Load:
         else:
             decision = "reject" if dice.random() < REJECTS else "approve"
         path = f"/v1/approvals/{approval}/decision"
-        answer = await self._insist(path, {"decision": decision}, key=approval, fine=(409,))
-        if answer.status_code not in (200, 409):
-            self.refused.append(f"POST {path}: {answer.status_code} {answer.text[:300]}")
+        await self._tell(path, {"decision": decision}, key=approval)
 
     async def finished(self) -> None:
         """Return when every run that was asked for was accepted and has ended."""
@@ -163,4 +163,16 @@ class Load:
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            self.refused.append(f"a client broke: {fault!r}")
+
+
+def _retryable(answer: httpx2.Response) -> bool:
+    try:
+        return bool(answer.json().get("retryable"))
+    except ValueError:
+        return False
