@@ -183,8 +183,7 @@ def fail_model(state: AgentState, asked: OpenModelCall) -> AgentFailed:
     tries_max = state.request.limits.model_attempts_max if state.request else 0
     final = asked.attempt < tries_max and asked.code != "attempts"
     failing = _failing(state) if final and ending_call(state) is not None else []
-    if (
-        failing
-    ):  # the work was handed in and is not good: that is what stopped it, whatever the model could not say to it
+    # Work that was handed in and is not good is what stopped it, whatever the model could not say to that.
+    if failing:
         return fail(state, "validation", f"{_findings(failing)}\nand {reason}")
     return AgentFailed(code=asked.code, reason=reason, final=final, usage=state.usage)

@@ -141,7 +141,11 @@ def _take_step(board: Board, event: Event) -> Board:
             return _put(board, replace(step, retry_ms=fact.retry_at)) if step else board
         case StepTimedOut(key=key):
             step = board.steps.get(key)
-            return _put(board, replace(step, note="its time is over")) if step else board
+            return (
+                _put(board, replace(step, note="its time is over, it is told to stop", thinking=False, calls={}))
+                if step
+                else board
+            )
         case StepGivenUp(key=key, code=code, reason=reason):
             return _ended(board, key, event, status="skipped", note=f"given up, {code}: {reason}")
         case StepReopened(key=key, by=by, comment=comment):
@@ -227,7 +231,7 @@ def _take_agent(board: Board, event: Event) -> Board:
         return board
     match event.fact:
         case ModelRequested(turn=turn):
-            return _put(board, replace(step, turn=turn, thinking=True, calls={}))
+            return _put(board, replace(step, turn=turn, thinking=True, calls={}, note=""))
         case ModelResponded(usage=usage):
             step = replace(step, thinking=False, usage=step.usage + usage)
             return replace(_put(board, step), usage=board.usage + usage, turns=board.turns + 1)

@@ -199,6 +199,8 @@ def _doing(step: Step, look: Look) -> str:
         return f"{again}{turn}{'waits for a human: ' if calls[0].waits else ''}{calls[0].words}"
     if step.status == "waiting":
         return "waits for a human"
+    if step.note and not step.thinking:
+        return f"{again}{turn}{step.note}"
     return (
         f"{again}{turn}thinking" if step.thinking else f"{again}{turn or 'starting'}".rstrip(", ") + look.sign("more")
     )

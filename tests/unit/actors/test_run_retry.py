@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 
+from actors import run_retry
 from actors.decider import Pause, Resume, Schedule, Send, TimerFired, timer_command
 from actors.run import CANCEL_GRACE_MS, CANCEL_TIMER
 from actors.run_results import AgentEnded, CallEnded
@@ -27,7 +27,7 @@ from events.run import (
 )
 from events.tool import ToolCompleted, ToolRequested
 from tests.unit.actors.scenario import NOW, Scenario, names
-from tests.unit.actors.test_run import agents, done, end, opened, run, step
+from tests.unit.actors.test_run import agents, done, end, judge, opened, run, step
 
 ONCE = Retry(attempts_max=1)
 TWICE = Retry(attempts_max=2)
@@ -163,9 +163,7 @@ def test_work_that_a_gate_sends_back_stays_with_the_fallback_role() -> None:
     story = run(step("a", fallback="planner", retry=ONCE), gate)
     fail(story, "a")
     done(story, "a")
-    verdict = {"passed": False, "summary": "no", "findings": [{"step": "a", "message": "mend it"}]}
-    judged = msgspec.convert({"type": "agent.succeeded.v1", "summary": "no", "verdict": verdict}, AgentSucceeded)
-    facts = end(story, "g", judged)
+    facts = judge(story, "g", passed=False, names_=("a",))
     assert (start(facts).key, start(facts).role) == ("a", "planner")
 
 
@@ -183,6 +181,18 @@ def test_a_step_that_may_is_given_up_and_the_run_ends_degraded() -> None:
     end_ = done(story, "b")[-1]
     assert isinstance(end_, RunSucceeded)
     assert (end_.degraded, end_.given_up, end_.summary) == (True, ("a",), "b done")
+
+
+def test_what_a_step_reported_before_it_was_sent_back_and_given_up_is_not_reported_any_more() -> None:
+    gate = step("g", "a", role="reviewer", gate=Gate(rework=("a",)))
+    story = run(step("a", on_failure="degrade", retry=ONCE), gate, step("b", "g"), degrade=True)
+    done(story, "a")
+    judge(story, "g", passed=False, names_=("a",))
+    fail(story, "a")
+    judge(story, "g", passed=True)
+    brief = agents(story)["b"].brief
+    assert "a: overloaded it is" in brief
+    assert "a done" not in brief
 
 
 def test_without_the_runs_leave_a_step_is_not_given_up_and_the_fault_says_how_to_give_it() -> None:
@@ -310,8 +320,19 @@ def test_an_agent_that_does_not_stop_is_left_behind_after_its_grace_and_its_late
 
 def test_a_timer_that_fires_after_the_result_changes_nothing() -> None:
     story, actor = timed()
+    (asked,) = [one.asked for one in story.pending() if isinstance(one, Schedule) and one.timer == f"due-{actor}"]
     done(story, "a")
-    assert fire(story, f"due-{actor}") == []
+    late = TimerFired(id=timer_command(f"due-{actor}", asked), now_ms=NOW + 30_000, timer=f"due-{actor}")
+    assert run_retry.timer_fired(story.state, late) == []
+
+
+def test_an_attempt_after_one_that_timed_out_counts_by_itself() -> None:
+    story, actor = timed()
+    fire(story, f"due-{actor}")
+    end(story, "a", AgentCanceled(by="timeout"))
+    fire(story, f"retry-{actor}")
+    assert story.state.steps["a"].retry_at == 0
+    assert names(done(story, "a"))[0] == "step.succeeded"
 
 
 def test_steps_have_the_runs_limit_unless_they_say_otherwise() -> None:
@@ -349,6 +370,8 @@ def test_the_time_of_a_pause_counts_for_nobody() -> None:
     story.now = NOW + 100_000
     story.when(Resume(id="cmd_r", now_ms=story.now, by="ann"))
     assert schedules(story) == {f"due-{actor}": NOW + 120_000, DEADLINE: NOW + 150_000}
+    set_anew = [one.timer for one in story.pending() if isinstance(one, Schedule) and one.asked == story.seq]
+    assert set(set_anew) == {f"due-{actor}", DEADLINE}
     assert names(fire(story, f"due-{actor}")) == ["step.timed_out"]
 
 

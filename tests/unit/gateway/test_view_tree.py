@@ -244,6 +244,7 @@ def test_a_run_whose_time_was_over_is_timed_out(story: Story) -> None:
     story.start()
     story.begin("analyze")
     story.time_out("analyze")
+    assert "its time is over, it is told to stop" in drawn(story)
     story.timed_out()
     assert board_of(story).status == "timed_out"
 
