@@ -17,7 +17,7 @@ DIMENSIONS: Final[tuple[Dimension, ...]] = ("tokens", "cost_micros", "model_call
 OUTPUT_TOKENS_MIN: Final = 4_096
 """A call that cannot have so long an answer is not worth making."""
 SLICE_CALLS: Final = 8
-SLICE_TOOL_CALLS: Final = 32
+SLICE_TOOL_CALLS: Final = 16
 BYTES_PER_TOKEN: Final = 3
 """Fewer than models take for English or code (3.5 to 4), so that the estimate is on the safe side."""
 

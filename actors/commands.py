@@ -8,7 +8,8 @@ import msgspec
 from actors.agent_budget import TakeGrant
 from actors.child import ChildDone
 from actors.decider import Cancel, Command, Nudge, Pause, Resume, Terminate, TimerFired
-from actors.run_budget import AllotBudget, RaiseBudget
+from actors.run_budget import RaiseBudget
+from actors.run_claims import AllotBudget
 from actors.tool import Decide
 from actors.workspace_budget import ReserveBudget, ReturnBudget
 from events.budget import Amount, Budget, Grant
@@ -110,8 +111,8 @@ BODIES: Final[Mapping[str, tuple[type[Body], frozenset[ActorKind]]]] = {
     "nudge": (NudgeBody, frozenset({"run", "agent", "tool"})),
     "grant": (GrantBody, frozenset({"agent"})),
     "allot": (AllotBody, frozenset({"run"})),
-    "reserve": (ReserveBody, frozenset({"budget"})),
-    "return": (ReturnBody, frozenset({"budget"})),
+    "reserve": (ReserveBody, frozenset({"budget", "run"})),
+    "return": (ReturnBody, frozenset({"budget", "run"})),
     "raise": (RaiseBody, frozenset({"run"})),
     "decide": (DecideBody, frozenset({"tool"})),
 }

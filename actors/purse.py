@@ -16,7 +16,10 @@ from events.budget import (
     BudgetClaimed,
     BudgetExhausted,
     BudgetGranted,
+    BudgetQueued,
     BudgetRaised,
+    BudgetReserved,
+    BudgetReturned,
     BudgetShort,
     Grant,
 )
@@ -45,6 +48,14 @@ class Given(msgspec.Struct, frozen=True):
     fact: BudgetGranted
 
 
+class Answer(msgspec.Struct, frozen=True):
+    """What a run below was told last: the fact that says so, the claim it answers, and the grant, None while it waits."""
+
+    seq: int
+    claim: int
+    grant: Grant | None
+
+
 class Purse(msgspec.Struct, frozen=True):
     """`holds` is the whole grant of each open attempt, `used` what closed ones took, `asks` the attempts that wait."""
 
@@ -63,6 +74,8 @@ class Purse(msgspec.Struct, frozen=True):
     allot: Grant | None = None
     claim: BudgetClaimed | None = None
     claim_seq: int = 0
+    line: dict[str, BudgetQueued] = {}
+    told: dict[str, Answer] = {}
 
     @property
     def until(self) -> int:
@@ -122,6 +135,21 @@ def take(purse: Purse, record: Record) -> Purse:
             return replace(purse, claim=fact, claim_seq=record.seq)
         case BudgetAllotted(grant=grant):
             return replace(purse, allot=grant, claim=None, exhausted=None)
+        case BudgetQueued() as fact:
+            told = {**purse.told, fact.run: Answer(record.seq, fact.claim, None)}
+            return replace(purse, line={**purse.line, fact.run: fact}, told=told)
+        case BudgetReserved() as fact:
+            told = {**purse.told, fact.run: Answer(record.seq, fact.claim, fact.grant)}
+            holds = {**purse.holds, fact.run: fact.grant}
+            return replace(purse, holds=holds, told=told, line=_without(purse.line, fact.run), exhausted=None)
+        case BudgetReturned() as fact:
+            return replace(
+                purse,
+                used=purse.used + fact.used,
+                holds=_without(purse.holds, fact.run),
+                line=_without(purse.line, fact.run),
+                told=_without(purse.told, fact.run),
+            )
         case StepFailed(seq=0) as fact:
             actor = attempt_at(fact.step, fact.attempt)
             held = budget.reserved(purse.holds[actor]) if actor in purse.holds else Amount()

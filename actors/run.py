@@ -24,12 +24,9 @@ from actors.decider import (
 from actors.run_budget import (
     WALL,
     AgentAsked,
-    AllotBudget,
     RaiseBudget,
-    allotted,
     asked,
     dispatch,
-    handed_back,
     raised,
     requests,
     wall_over,
@@ -45,11 +42,13 @@ from actors.run_children import (
     told,
 )
 from actors.run_children import wanted as wanted_children
+from actors.run_claims import AllotBudget, allotted, handed_back, reserve, returned
 from actors.run_letters import ReopenStep, letters_wanted, reopen
 from actors.run_pause import held, hold
 from actors.run_results import AgentEnded, CallEnded, agent_ended, call_ended
 from actors.run_state import RunState, Step, evolve
 from actors.run_wants import create
+from actors.workspace_budget import ReserveBudget, ReturnBudget
 from events.budget import BudgetRaised
 from events.fact import Fact
 from events.ids import derive
@@ -119,6 +118,10 @@ def decide(state: RunState, command: Command) -> list[Fact]:
             return raised(state, command)
         case AllotBudget():
             return allotted(state, command)
+        case ReserveBudget():
+            return reserve(state, command)
+        case ReturnBudget():
+            return returned(state, command)
         case CallEnded():
             return call_ended(state, command)
         case TimerFired():

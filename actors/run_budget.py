@@ -1,7 +1,8 @@
 """How a run spends its budget: slices to steps that begin and to attempts that ask, what waits, and when it is out. Pure.
 
-A slice is an even share of the rest among all who need one, at least what one call takes, at most eight calls' worth. Who
-gets none waits until something is handed back; when nobody is at work any more, the run is out and waits for a raise.
+A slice is an even share of the rest among all who need one, with one share more for those who ask again and for runs below;
+at least what one call takes, at most eight calls' worth. Who gets none waits until something is handed back; when nobody is
+at work any more, the run is out and waits for a raise.
 """
 
 from collections.abc import Iterable
@@ -12,16 +13,16 @@ from msgspec.structs import replace
 from actors import budget
 from actors.decider import Command, Refused, Schedule, Send, is_due
 from actors.purse import Purse, gives_back
+from actors.run_claims import can_claim, claim, claims, first_claim, lacked, served
 from actors.run_state import RunState
-from actors.workspace_budget import budget_address
 from events.budget import (
     Amount,
     Budget,
-    BudgetAllotted,
-    BudgetClaimed,
     BudgetExhausted,
     BudgetGranted,
+    BudgetQueued,
     BudgetRaised,
+    BudgetReserved,
     BudgetShort,
     Grant,
     Rate,
@@ -45,13 +46,6 @@ class AgentAsked(Command, frozen=True, kw_only=True):
     usage: Usage
 
 
-class AllotBudget(Command, frozen=True, kw_only=True):
-    """The workspace answers the claim at `claim`: the run has `grant` in all, or waits in line."""
-
-    claim: int
-    grant: Grant | None = None
-
-
 class RaiseBudget(Command, frozen=True, kw_only=True):
     """The budget is to be `budget` where that says something, and `add` more."""
 
@@ -69,7 +63,7 @@ def asked(state: RunState, command: AgentAsked) -> list[Fact]:
     short = BudgetShort(
         keys=(step.spec.id,), need=command.need, actor=command.actor, asked=command.seq, usage=command.usage
     )
-    if purse.asks or purse.over(command.now_ms):
+    if purse.asks or purse.line or purse.over(command.now_ms):
         return [short]  # behind those that wait already
     purse = gives_back(purse, command.actor, command.seq, command.usage)
     return [_Sharing(purse, len(_open(state))).grant(short) or short]
@@ -81,72 +75,29 @@ def dispatch(state: RunState, ready: list[StepStarted], now_ms: int) -> list[Fac
     if purse is None:
         return list(ready)
     waiting = [one for actor, one in purse.asks.items() if actor in _open(state)]
-    if (waiting or ready) and (claimed := _first_claim(state, purse, ready)) is not None:
+    line = [one for run, one in purse.line.items() if run in state.children and not state.children[run].ended]
+    if not (waiting or ready or line):
+        return []
+    first = _first_need(state, ready[0]) if ready else NOTHING
+    if (claimed := first_claim(purse, first)) is not None:
         return claimed
     if purse.over(now_ms):
-        return _out(purse, ("wall_seconds",), keys=_keys(waiting, ready)) if waiting or ready else []
-    working = len(_open(state)) - len(waiting)
-    sharing = _Sharing(purse, working + len(waiting) + len(ready))
+        return _out(purse, ("wall_seconds",), keys=_keys(waiting, ready))
+    working = len(_open(state)) - len(waiting) + len(state.open_children()) - len(line)
+    sharing = _Sharing(purse, working + len(waiting) + len(ready) + len(line))
     facts: list[Fact] = [fact for one in waiting if (fact := sharing.grant(one)) is not None]
+    facts += [fact for one in line if (fact := sharing.serve(one)) is not None]
     began = [(one, sharing.slice(_first_need(state, one))) for one in ready]
     facts += [replace(one, grant=grant) for one, grant in began if grant is not None]
     late = [one for one, grant in began if grant is None]
     if told := [one for one in late if one.key not in purse.short]:
         facts.append(BudgetShort(keys=tuple(one.key for one in told), need=_first_need(state, told[0])))
-    if facts or working or not (waiting or late):
+    if facts or working:
         return facts
-    need = waiting[0].need if waiting else _first_need(state, late[0])
-    if _can_claim(purse, budget.lacking(need, purse.rest)):
-        return [_claim(purse, need)]
+    need = waiting[0].need if waiting else lacked(line[0], purse) if line else first
+    if can_claim(purse, budget.lacking(need, purse.rest)):
+        return [claim(purse, need)]
     return _out(purse, budget.lacking(need, purse.rest), keys=_keys(waiting, late), need=need)
-
-
-def _first_claim(state: RunState, purse: Purse, ready: list[StepStarted]) -> list[Fact] | None:
-    """Claim of the workspace before the first step begins; while it has not answered, nothing is granted."""
-    if purse.claim is not None:
-        return []
-    if purse.pooled and purse.allot is None:
-        return [_claim(purse, _first_need(state, ready[0]) if ready else NOTHING)]
-    return None
-
-
-def _can_claim(purse: Purse, lacks: tuple[str, ...]) -> bool:
-    """Tell whether the workspace may have what is lacking: the run's own budget would allow more of each."""
-    allot = purse.allot
-    return allot is not None and all(
-        getattr(allot, name) is not None
-        and (getattr(purse.total, name) is None or getattr(allot, name) < getattr(purse.total, name))
-        for name in lacks
-    )
-
-
-def _claim(purse: Purse, need: Amount) -> BudgetClaimed:
-    want = budget.left(purse.total, NOTHING)
-    return BudgetClaimed(want=want, least=purse.committed + need)
-
-
-def allotted(state: RunState, command: AllotBudget) -> list[Fact]:
-    """Take the workspace's answer to the claim that is open: a grant, or word that the run waits in line."""
-    purse = state.purse
-    if purse is None or purse.claim is None or command.claim != purse.claim_seq:
-        return []
-    if command.grant is not None:
-        return [BudgetAllotted(claim=command.claim, grant=command.grant)]
-    if purse.exhausted is not None:
-        return []
-    keys = tuple(step.spec.id for step in state.steps.values() if step.status in ("pending", "open"))
-    return [BudgetExhausted(lacks=purse.pooled, need=purse.claim.least, left=purse.rest, keys=keys, workspace=True)]
-
-
-def handed_back(state: RunState) -> list[Send]:
-    """Return the word to the workspace that an ended run used so much, attempts it left behind counted in full."""
-    purse = state.purse
-    if purse is None or not purse.claim_seq:
-        return []
-    run = state.address.run
-    body = {"run": run, "used": purse.committed}
-    address = budget_address(state.address.workspace)
-    return [Send(asked=state.seen.last, address=address, verb="return", id=f"cmd_return-{run}", body=body)]
 
 
 class _Sharing:
@@ -156,7 +107,7 @@ class _Sharing:
         self.purse = purse
         self.rest = purse.rest
         self.even = purse.rest
-        self.shares = shares
+        self.shares = shares + 1
 
     def slice(self, need: Amount) -> Grant | None:
         """Cut a slice off, with the run's deadline and depth on it."""
@@ -175,6 +126,14 @@ class _Sharing:
             return None
         whole = budget.after(budget.spent(one.usage), part, until=part.until, depth=part.depth)
         return BudgetGranted(key=one.keys[0], actor=one.actor, asked=one.asked, grant=whole, usage=one.usage)
+
+    def serve(self, one: BudgetQueued) -> BudgetReserved | None:
+        """Serve the claim of a run below."""
+        hold = self.purse.holds.get(one.run, Grant())
+        fact = served(one, hold, self.rest)
+        if fact is not None:
+            self.rest = budget.left(self.rest, budget.above(budget.reserved(fact.grant), budget.reserved(hold)))
+        return fact
 
 
 def _open(state: RunState) -> set[str]:
@@ -240,7 +199,8 @@ def requests(state: RunState) -> list[Send | Schedule]:
     purse = state.purse
     if purse is None:
         return []
-    found: list[Send | Schedule] = [
+    found: list[Send | Schedule] = [*claims(state)]
+    found += [
         Send(
             asked=given.seq,
             address=state.address.at(actor),
@@ -250,17 +210,6 @@ def requests(state: RunState) -> list[Send | Schedule]:
         )
         for actor, given in purse.given.items()
     ]
-    if purse.claim is not None:
-        run, claim = state.address.run, purse.claim_seq
-        found.append(
-            Send(
-                asked=claim,
-                address=budget_address(state.address.workspace),
-                verb="reserve",
-                id=f"cmd_reserve-{run}-{claim}",
-                body={"run": run, "claim": claim, "want": purse.claim.want, "least": purse.claim.least},
-            )
-        )
     if purse.until:
         found.append(Schedule(asked=purse.until_seq, timer=WALL, at_ms=purse.until))
     return found

@@ -4,6 +4,7 @@ from typing import Final
 
 from actors.child import ChildDone
 from actors.decider import Command, Create, Refused, Send, Want
+from actors.run_claims import below
 from actors.run_state import Child, RunState
 from events.fact import Fact
 from events.run import Parent, RunChildEnded, RunChildRequested, RunRequested
@@ -43,7 +44,7 @@ def spawn(state: RunState, request: RunRequested, command: Spawn) -> list[Fact]:
     return [
         RunChildRequested(
             child=command.child,
-            request=command.request,
+            request=below(state, command.request, command.now_ms),
             step=command.step,
             call=command.call,
             wait=command.wait,

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from actors import budget
 from actors.decider import Command, Create, Decider, Refused, Request, Seen, Send, Want
+from actors.purse import Answer
 from events.budget import (
     Amount,
     Budget,
@@ -53,14 +54,6 @@ class ReturnBudget(Command, frozen=True, kw_only=True):
 
     run: str
     used: Amount
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What a run was told last: the fact that says so, the claim it answers, and the grant, None while it waits."""
-
-    seq: int
-    claim: int
-    grant: Grant | None
 
 
 class WorkspaceState(msgspec.Struct, frozen=True):

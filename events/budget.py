@@ -104,7 +104,7 @@ class BudgetExhausted(Fact, frozen=True, kw_only=True, tag="budget.exhausted.v1"
     """Nothing more fits and nobody is at work who could hand anything back: the run waits until its budget is raised.
 
     `lacks` names what there is too little of, `need` what one of the waiting steps needs at least, `left` what is left.
-    With `workspace` it is the workspace that has too little, and the run stands in its line.
+    With `workspace` it is the workspace that has too little, with `above` that run, and the run stands in its line.
     """
 
     lacks: tuple[str, ...]
@@ -112,6 +112,7 @@ class BudgetExhausted(Fact, frozen=True, kw_only=True, tag="budget.exhausted.v1"
     left: Grant = Grant()
     keys: tuple[str, ...] = ()
     workspace: bool = False
+    above: str = ""
 
 
 class BudgetRaised(Fact, frozen=True, kw_only=True, tag="budget.raised.v1"):

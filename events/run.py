@@ -95,7 +95,7 @@ class RunRequested(Fact, frozen=True, kw_only=True, tag="run.requested.v1"):
     """A goal was accepted. Without a plan a planner makes one. `rates` say what each role's calls take, under a budget.
 
     With `degrade`, steps that say so may be given up and the run goes on without them. `pooled` names what its workspace
-    limits. A run begun by another has a `parent` and starts from `files`.
+    limits, or (`pooled_above`) the run above it. A run begun by another has a `parent` and starts from `files`.
     """
 
     goal: str
@@ -112,6 +112,7 @@ class RunRequested(Fact, frozen=True, kw_only=True, tag="run.requested.v1"):
     budget: Budget | None = None
     rates: dict[str, Rate] = {}
     pooled: tuple[str, ...] = ()
+    pooled_above: bool = False
     degrade: bool = False
     parent: Parent | None = None
     files: dict[str, File] = {}

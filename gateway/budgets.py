@@ -121,5 +121,5 @@ def view(run: str, purse: Purse) -> BudgetView:
         waits=exhausted(purse.exhausted) if purse.exhausted else None,
         lacks=purse.exhausted.lacks if purse.exhausted else (),
         waiting=purse.exhausted.keys if purse.exhausted else (),
-        hint=raise_line(run, purse.exhausted.lacks, workspace=purse.exhausted.workspace) if purse.exhausted else None,
+        hint=raise_line(run, purse.exhausted) if purse.exhausted else None,
     )

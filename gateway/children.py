@@ -7,10 +7,12 @@ import msgspec
 from actors.agent_state import AgentState
 from actors.run_children import Spawn, child_id, parent_of
 from actors.run_state import RunState
+from events.budget import Budget
 from events.fact import File
 from events.plan import Plan, PlanStep
 from events.run import RunRequested
 from events.subjects import Address
+from gateway import budgets
 from gateway.errors import Problem
 from gateway.operations import CreateRun, Operations, RunAccepted, accepted_of
 from gateway.system import System
@@ -58,8 +60,14 @@ class Children:
         given = request if request.model else msgspec.structs.replace(request, model=started.model)
         roles = started.roles if request.plan is not None else None
         fact = await self.operations.request_of(above.address.workspace, given, by=started.by, roles=roles)
+        rates = fact.rates
+        if above.purse is not None and not rates:
+            workspace, limits = above.address.workspace, above.purse.limits
+            wanted = Budget(cost_micros=limits.cost_micros)
+            rates = await budgets.rates(fact.roles, wanted, blobs=self.system.blobs, workspace=workspace)
         return msgspec.structs.replace(
             fact,
+            rates=rates,
             approve=request.approvals or started.approve,
             parent=parent_of(above, started, step=step, call=call),
             files=files,

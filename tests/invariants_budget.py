@@ -127,6 +127,10 @@ class Books:
                 purse.total = total
             case BudgetAllotted(grant=grant):
                 purse.allot = grant
+            case BudgetReserved(run=run, grant=grant):
+                purse.holds[run] = budget.reserved(grant)
+            case BudgetReturned(run=run, used=used):
+                purse.closed += minus(used, minus(used, purse.holds.pop(run, NOTHING)))
             case StepFailed(seq=0, step=step, attempt=attempt):
                 purse.closed += purse.holds.pop(attempt_at(step, attempt), NOTHING)
             case fact if isinstance(fact, Closed):

@@ -131,7 +131,7 @@ class Watcher:
             await asyncio.sleep(SETTLE_SECONDS)
             self._changed.clear()
             if self.board.budget is not None and not self.screen.is_interactive:
-                hint = raise_line(self.board.run, self.board.budget.lacks, workspace=self.board.budget.workspace)
+                hint = raise_line(self.board.run, self.board.budget)
                 raise Quit(TIMED_OUT, exhausted(self.board.budget), hint=hint)
             for ask in list(self.board.asks.values()):
                 if ask.id not in self._asked:

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from events.budget import BudgetExhausted
 from gateway import views
 from gateway.view.budget_words import NAMES
 from gateway.view.paint import Line, Piece, line
@@ -17,12 +18,12 @@ ADDS: Final = {
 }
 
 
-def raise_line(run: str, lacks: tuple[str, ...], *, workspace: bool = False) -> str:
-    """Return the command that lets a run go on that is out of what `lacks` names."""
-    if workspace:
+def raise_line(run: str, out: BudgetExhausted) -> str:
+    """Return the command that lets a run go on that is out of budget."""
+    if out.workspace:
         return "callboard admin budget   and then   callboard admin budget --to ..."
-    added = ",".join(ADDS[name] for name in lacks if name in ADDS) or ADDS["cost_micros"]
-    return f"callboard runs budget {run} --add {added}"
+    added = ",".join(ADDS[name] for name in out.lacks if name in ADDS) or ADDS["cost_micros"]
+    return f"callboard runs budget {out.above or run} --add {added}"
 
 
 def budget_lines(found: views.BudgetView) -> list[Line]:

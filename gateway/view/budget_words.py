@@ -80,8 +80,9 @@ def _wanted(want: Grant) -> str:
 def exhausted(fact: BudgetExhausted) -> str:
     """Say what a run is out of, what it needs and what is left."""
     out = listed(NAMES.get(name, name) for name in fact.lacks)
-    if fact.workspace:
-        return f"out of budget: the workspace has too little ({out}), and {amount(fact.need)} are needed at least"
+    if fact.workspace or fact.above:
+        who_ = f"{clean(fact.above)} above it" if fact.above else "the workspace"
+        return f"out of budget: {who_} has too little ({out}), and {amount(fact.need)} are needed at least"
     waits = f"; {listed(fact.keys)} would go on" if fact.keys else ""
     if "wall_seconds" in fact.lacks:
         return f"out of budget ({out}){waits}"

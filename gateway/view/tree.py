@@ -106,7 +106,7 @@ def _asked(board: Board, look: Look) -> list[Line]:
         found.append(
             line(" ", Piece(look.sign("asks"), "warn"), " ", Piece(f"the run is {exhausted(board.budget)}", "warn"))
         )
-        way = raise_line(board.run, board.budget.lacks, workspace=board.budget.workspace)
+        way = raise_line(board.run, board.budget)
         found.append(line("   ", Piece(way, "dim")))
     return [line(), *found] if found else []
 

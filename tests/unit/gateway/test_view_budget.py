@@ -47,7 +47,7 @@ def test_a_budget_is_shown_with_each_part_and_what_lets_it_go_on() -> None:
         waits="out of budget (money)",
         lacks=("cost_micros",),
         waiting=("a",),
-        hint=raise_line("run_1", ("cost_micros",)),
+        hint=raise_line("run_1", BudgetExhausted(lacks=("cost_micros",))),
     )
     shown = "\n".join(paint(line, PLAIN) for line in budget_lines(view))
     assert "$0.50 left of $2.00 ($0.50 used, $1.00 reserved)" in shown

@@ -1,0 +1,73 @@
+"""Budgets along the tree: a run below claims of the run above it, waits in its line, and hands back what it did not use."""
+
+from pathlib import Path
+
+from events.agent import ModelRequested
+from events.budget import Budget, BudgetExhausted, BudgetReserved, BudgetReturned
+from events.envelope import Record
+from events.run import RunChildRequested
+from events.subjects import workspace_scope
+from events.tool import ToolFailed
+from gateway.operations import RaiseRun
+from tests.integration.engine import Rig, cassette, rig, say, step, turns
+from tests.integration.test_children import child_of, facts, spawn, start
+from tests.invariants_budget import Books
+
+READ = [say("list_files", glob="*")]
+
+
+async def booked(one: Rig) -> Books:
+    """Book all that happened in the workspace, in the order of the log."""
+    books = Books()
+    for record in await one.systems[0].facts.load(workspace_scope("default")):
+        books.take(record)
+    return books
+
+
+async def test_a_run_below_spends_of_the_run_above_and_hands_back_the_rest(nats_url: str, tmp_path: Path) -> None:
+    script = cassette(a=turns([spawn("c")]), c=turns(READ, READ))
+    async with rig(nats_url, tmp_path, script) as one:
+        run = await start(one, step("a"), budget=Budget(model_calls=20, tool_calls=20))
+        records = await one.end(run)
+        assert records[-1].type == "run.succeeded.v1"
+        child = child_of(records)
+        under = await one.end(child)
+        assert len(facts(under, ModelRequested)) == 3
+        (back,) = facts(records, BudgetReturned)
+        assert (back.run, back.used.model_calls, back.used.tool_calls) == (child, 3, 2)
+        state = await one.door.run_state("default", run)
+        assert state.purse is not None
+        assert state.purse.committed.model_calls == 5
+        assert (await booked(one)).checked > 10
+
+
+async def test_a_run_below_that_finds_nothing_left_waits_until_the_run_above_is_raised(
+    nats_url: str, tmp_path: Path
+) -> None:
+    script = cassette(a=turns([spawn("c")]), c=turns(READ, READ))
+    async with rig(nats_url, tmp_path, script) as one:
+        run = await start(one, step("a"), budget=Budget(model_calls=2))
+        records = await one.until(run, lambda record: isinstance(record.fact, RunChildRequested))
+        child = child_of(records)
+
+        def is_out(record: Record) -> bool:
+            return isinstance(record.fact, BudgetExhausted)
+
+        out = (await one.until(child, is_out))[-1].fact
+        assert isinstance(out, BudgetExhausted)
+        assert out.above == run
+        await one.door.raise_budget("default", run, RaiseRun(add=Budget(model_calls=10)), by="ann")
+        records = await one.end(run)
+        assert records[-1].type == "run.succeeded.v1"
+        assert facts(records, BudgetReserved)
+        assert (await booked(one)).checked > 10
+
+
+async def test_a_run_whose_budget_has_no_depth_left_begins_none(nats_url: str, tmp_path: Path) -> None:
+    script = cassette(a=turns([spawn("c")]))
+    async with rig(nats_url, tmp_path, script) as one:
+        run = await start(one, step("a"), budget=Budget(model_calls=20, depth=0))
+        records = await one.end(run)
+        (failed,) = facts(records, ToolFailed)
+        assert failed.code == "budget_depth"
+        assert not facts(records, RunChildRequested)
