@@ -233,7 +233,8 @@ def evolve(state: AgentState, record: Record) -> AgentState:
 def _ask_model(state: AgentState, fact: ModelRequested, record: Record) -> AgentState:
     queue = record.to
     if queue == "-" and state.request is not None:
-        queue = state.queue if record.ticket == state.ticket else f"agent-{state.request.role}"
+        first = state.turn == 0 and not state.checks  # only the notice of a start can be in hand, perhaps an older one
+        queue = state.queue if first or record.ticket == state.ticket else f"agent-{state.request.role}"
     asked = OpenModelCall(
         turn=fact.turn,
         attempt=fact.attempt,

@@ -8,7 +8,7 @@ from actors.agent import RETRY
 from actors.agent_model import ModelRaised
 from actors.decider import Advance, Cancel, Nudge, Pause, Refused, Resume, Send, TakeOver, Terminate, TimerFired
 from actors.run import RUN
-from events.agent import AgentCanceled, AgentResumed, ModelTakenOver
+from events.agent import AgentCanceled, AgentResumed, FromBrief, ModelRequested, ModelTakenOver
 from events.run import RunCanceled
 from tests.unit.actors.scenario import NOW, Scenario, names
 from tests.unit.actors.test_agent import agent, answer, begun, create, end
@@ -145,6 +145,15 @@ def test_an_agent_paused_in_its_queue_gets_a_new_place_there_and_the_watch_reiss
     assert story.state.queue == "start-dev"
     assert story.state.ticket == story.seq
     assert names(story.rest(ticket=story.seq)) == ["model.requested"]
+
+
+def test_an_agent_resumed_while_it_stands_in_its_queue_begins_by_its_first_place_there_and_is_not_reissued() -> None:
+    story = agent()
+    assert resume(story, at=9) == ["agent.resumed"]
+    story.given(ModelRequested(turn=1, takes=(FromBrief(),)), to="-", causation="1")
+    assert [one.ticket for one in story.performable()] == [1]
+    floors = {"start-dev": 0, "agent-dev": 99}
+    assert story.when(Nudge(id="cmd_n", now_ms=NOW, floors=floors)) == []
 
 
 def test_a_paused_agent_can_be_canceled() -> None:
