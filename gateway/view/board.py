@@ -81,7 +81,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Board(msgspec.Struct, frozen=True):
-    """One run. `seq` is the last event taken in."""
+    """One run. `seq` is the last event taken in, `children` the runs under it with their ends, empty for none yet."""
 
     run: str
     goal: str = ""
@@ -91,6 +91,7 @@ class Board(msgspec.Struct, frozen=True):
     started: bool = False
     canceling: bool = False
     paused: bool = False
+    children: dict[str, str] = {}
     short: frozenset[str] = frozenset()
     budget: BudgetExhausted | None = None
     end: RunEnd | None = None

@@ -14,6 +14,8 @@ from events.run import (
     PlanAccepted,
     RunCanceled,
     RunCancelRequested,
+    RunChildEnded,
+    RunChildRequested,
     RunFailed,
     RunPaused,
     RunRequested,
@@ -74,6 +76,10 @@ def _take_run(board: Board, event: Event) -> Board:
             return _plan(board, plan)
         case RunCancelRequested():
             return replace(board, canceling=True)
+        case RunChildRequested(child=child):
+            return replace(board, children=board.children | {child: ""})
+        case RunChildEnded(child=child, status=status):
+            return replace(board, children=board.children | {child: status})
         case RunPaused() | RunResumed() as fact:
             return replace(board, paused=isinstance(fact, RunPaused))
         case RunSucceeded() | RunFailed() | RunCanceled() | RunTimedOut() as end:

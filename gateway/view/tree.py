@@ -83,7 +83,16 @@ def _foot(board: Board, now_ms: int, columns: int, look: Look) -> list[Line]:
     first = line(" ", status_sign(board.status, look), " ", Piece(word, status_tone(board.status)), told)
     whole = line(*first, Piece(dot, "dim"), more)
     summed = [whole] if line_width(whole) <= columns else [first, line("   ", more)]
-    return [line(), *summed, *_asked(board, look)]
+    return [line(), *summed, *_under(board, look), *_asked(board, look)]
+
+
+def _under(board: Board, look: Look) -> list[Line]:
+    """The runs under it that go on, which it waits for before it ends."""
+    open_ = [child for child, status in board.children.items() if not status]
+    if not open_ or board.end is not None:
+        return []
+    words = f"{plural(len(open_), 'run')} under it at work: {listed(open_, most=2)}"
+    return [line(" ", Piece(look.sign("working"), "accent"), " ", Piece(words, "dim"))]
 
 
 def _tokens(board: Board) -> str:

@@ -258,6 +258,15 @@ def test_a_paused_run_says_so_until_it_is_resumed(story: Story) -> None:
     assert "paused" not in drawn(story)
 
 
+def test_runs_under_a_run_are_named_while_they_go_on(story: Story) -> None:
+    story.start()
+    story.begin("backend")
+    child = story.spawn("backend")
+    assert f"1 run under it at work: {child}" in drawn(story)
+    story.child_ended(child)
+    assert "under it" not in drawn(story)
+
+
 def test_an_event_seen_twice_changes_nothing(story: Story) -> None:
     *_, told = whole(story)
     board = board_of(told)
