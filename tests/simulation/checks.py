@@ -30,6 +30,7 @@ from events.run import (
     RunRequested,
     RunStarted,
     RunSucceeded,
+    RunTimedOut,
     StepCanceled,
     StepConflicted,
     StepFailed,
@@ -57,6 +58,7 @@ ENDS: Final = (
     RunSucceeded,
     RunFailed,
     RunCanceled,
+    RunTimedOut,
     AgentSucceeded,
     AgentFailed,
     AgentCanceled,
@@ -179,7 +181,7 @@ class Checks:
             case RunRequested(budget=budget):
                 self.open_runs[at] = None
                 self.budgets[at] = budget
-            case RunSucceeded() | RunFailed() | RunCanceled():
+            case RunSucceeded() | RunFailed() | RunCanceled() | RunTimedOut():
                 self.open_runs.pop(at, None)
             case RunStarted():
                 self.calm.later(60.0, self._is_watched, at)

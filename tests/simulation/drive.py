@@ -8,6 +8,8 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from tests.simulation.quiet import silence
 from tests.simulation.stage import Outcome, Stage, play
 
@@ -118,6 +120,17 @@ def tell(seed: int) -> int:
     for words in outcome.broken:
         print(f"BROKEN {words}")
     return 1 if outcome.broken else 0
+
+
+def dump(seed: int, path: Path) -> int:
+    """Play one schedule and write its log: sequence, subject, headers and body of each message as a line of JSON."""
+    silence()
+    stage = play(seed)
+    lines = [
+        msgspec.json.encode((one.seq, one.subject, one.headers, one.body.decode())) + b"\n" for one in stage.server.log
+    ]
+    path.write_bytes(b"".join(lines))
+    return 1 if stage.outcome().broken else 0
 
 
 def _print_story(stage: Stage) -> None:
