@@ -107,6 +107,9 @@ class Consumer:
         self.world.at(entry.due, self._overdue, stored.seq, entry.delivered)
         reply = f"$JS.ACK.{self.stream}.{self.name}.{entry.delivered}.{stored.seq}.{self.count}.0.0"
         pull.link.send(pull.reply, Msg(stored.subject, stored.headers, stored.body, reply))
+        stops = self.server.weather.stops
+        if stops and self.world.random.random() < stops:
+            self.world.after(self.world.random.random() * 0.02, self.server.stops, pull.link.loop.name)
         if self.server.say is not None:
             self.server.say(f"{self.name} {stored.seq} to {pull.link.loop.name}, time {entry.delivered}")
         return True

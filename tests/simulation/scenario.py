@@ -82,6 +82,7 @@ def draw(random: Random) -> Scenario:
         slow_seconds=1.0 + chance() * 6,
         replica_seconds=0.0 if chance() < 0.5 else chance() * 1.5,
         in_flight=0.0 if chance() < 0.7 else chance() * 0.05,
+        stops=0.0 if chance() < 0.75 else 0.02,
         timer_twice=0.0 if chance() < 0.6 else 0.2,
     )
     return Scenario(

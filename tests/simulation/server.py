@@ -47,6 +47,8 @@ class Weather(msgspec.Struct):
     replica_seconds: float = 0.0
     in_flight: float = 0.0
     """The chance that an append is told of a write in flight (10164)."""
+    stops: float = 0.0
+    """The chance that who is handed a message is stopped with it in its hand, for longer than a ticket waits."""
     timer_seconds: float = 0.3
     timer_twice: float = 0.0
 
@@ -64,6 +66,8 @@ class Server:
         self.down = False
         self.again = 0
         """How many messages were delivered more than once."""
+        self.stops: Callable[[str], None] = lambda _: None
+        """Stops the process of that name."""
         self.say: Callable[[str], None] | None = None
         self.log: list[Stored] = []
         self.scopes: dict[str, list[Stored]] = defaultdict(list)

@@ -58,6 +58,7 @@ class Stage:
         self.scenario: Scenario = draw(self.world.random)
         self.checks = Checks(self, self._happened)
         self.server = Server(self.world, self.scenario.weather, self.checks.stored)
+        self.server.stops = self._stop
         self.server.inbox.ack_wait = SETTINGS.ack_wait_seconds
         self.server.say = self._say if telling else None
         self.target = Target(self.world, self.checks.hit)
@@ -263,6 +264,15 @@ class Stage:
             case "forget":
                 node.system.boxes._boxes.clear()
 
+    def _stop(self, name: str) -> None:
+        """Stop a worker, until what it has in its hand has gone to another."""
+        for node in self.workers:
+            if node.name == name and not self.calm and not node.loop.stopped:
+                seconds = SETTINGS.ack_wait_seconds + self.world.random.random() * 8
+                self._say(f"stop {name} {seconds:.1f} s")
+                node.loop.stop()
+                self.world.after(seconds, node.loop.wake)
+
     def _kill(self, number: int, seconds: float) -> None:
         node = self.workers[number]
         if node.loop.alive:
@@ -362,7 +372,7 @@ class Stage:
     def clear(self) -> bool:
         """Whether no message is lost or late in this schedule."""
         weather = self.scenario.weather
-        return not weather.lost and not weather.slow
+        return not weather.lost and not weather.slow and not weather.stops
 
     def _look_whether_over(self) -> None:
         if self.started < len(self.scenario.starts) or self.checks.open_runs:
