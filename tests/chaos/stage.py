@@ -5,12 +5,14 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
 from deploy.nats_cluster import NatsCluster
 from deploy.ports import free_port
 from deploy.postgres import Postgres
+from deploy.postgres_cluster import SOCKET_NAME
 from deploy.process import becomes_true, child_environment
 from events.clock import SystemClock
 from tests.chaos import script
@@ -66,9 +68,7 @@ async def stage(
         }
         parts: dict[str, Part] = {}
         for name, verb in names.items():
-            wires = await stack.enter_async_context(
-                proxies([node.port for node in nats.nodes], str(folder / "postgres/data/.s.PGSQL.5432"))
-            )
+            wires = await stack.enter_async_context(proxies([node.port for node in nats.nodes], _socket_of(postgres)))
             urls = {"CALLBOARD_NATS_URL": wires.nats_url, "CALLBOARD_DATABASE_URL": wires.database_url}
             parts[name] = Part(
                 name, verb, environment=common | urls, folder=folder, proxies=wires, now=SystemClock().now_ms
@@ -82,6 +82,12 @@ async def stage(
         finally:
             await asyncio.gather(*(part.leave() for part in parts.values()))
             await asyncio.wait(keeping)
+
+
+def _socket_of(postgres: Postgres) -> str:
+    """Return the socket's path as clients know it: a deep folder has a short way to it."""
+    (folder,) = parse_qs(urlsplit(postgres.url).query)["host"]
+    return f"{folder}/{SOCKET_NAME}"
 
 
 def _environment(folder: Path, port: int) -> dict[str, str]:
