@@ -9,6 +9,7 @@ import structlog
 
 from actors.decider import Perform
 from actors.mailbox import Mailbox
+from actors.tool_state import ToolState
 from events.clock import Clock
 from events.log import LogError
 
@@ -131,6 +132,9 @@ def _stop_unasked(held: Held) -> None:
     box, request, effect = held.box, held.request, held.effect
     if box is None or request is None or effect is None or effect.done():
         return
-    if request not in box.decider.pending(box.state):
+    state = box.state
+    if isinstance(state, ToolState) and state.may_settle(request.epoch):
+        return
+    if request not in box.decider.pending(state):
         log.info("effect_stopped", actor=str(box.address), ticket=request.ticket, epoch=request.epoch)
         effect.cancel()

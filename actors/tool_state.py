@@ -90,6 +90,13 @@ class ToolState(msgspec.Struct, frozen=True):
         """Whether the tool's probe is to find out what became of the call."""
         return self.cut_off > 0 and self.asks == "probe" and self.outcome is None and self.end is None
 
+    def may_settle(self, epoch: int) -> bool:
+        """Tell whether whoever still performs that epoch may go on: a human is asked what became of it, who may take days.
+
+        A probe is not to be raced: what it did not find must not happen after it looked.
+        """
+        return self.end is None and self.asks == "human" and epoch == self.cut_off
+
     def asked(self) -> list[Asked]:
         """The questions put to humans about this call, oldest first."""
         return [one for one in (self.approval, self.outcome) if one is not None]

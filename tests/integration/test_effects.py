@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from deploy.process import becomes_true
 from events.blobs import Blobs
 from events.envelope import Record
 from events.plan import CallLimits
@@ -249,6 +250,36 @@ async def test_a_stopped_workers_late_outcome_settles_an_unsafe_call_that_nobody
         made[first - 1].moves.set()
         records = await one.end(run)
     assert len(target.keys) == 1
+    assert [end.text for end in ends(records) if isinstance(end, ToolCompleted)] == ["done as number 1"]
+
+
+async def test_a_worker_that_comes_back_while_a_human_is_asked_goes_on_and_settles_it(
+    nats_url: str, tmp_path: Path
+) -> None:
+    target = Target()
+    tools = tools_on(target, effect="unsafe", unknown="human")
+    async with (
+        lines(nats_url, 2) as made,
+        rig(
+            nats_url,
+            tmp_path,
+            ACTS,
+            workers=2,
+            tools=tools,
+            urls=[line.url for line in made],
+            ack_wait_seconds=ACK_WAIT,
+        ) as one,
+    ):
+        run = await one.start(step("a"))
+        first = await performer(one, run)
+        await asyncio.wait_for(target.came[0].wait(), 10)
+        made[first - 1].moves.clear()
+        asked = (await one.until(run, lambda record: isinstance(record.fact, ApprovalRequested)))[-1]
+        made[first - 1].moves.set()
+        box = one.systems[first].boxes.of(asked.address)
+        assert await becomes_true(lambda: box.seen.last >= asked.seq, within_seconds=10)
+        target.go[0].set()
+        records = await one.end(run)
     assert [end.text for end in ends(records) if isinstance(end, ToolCompleted)] == ["done as number 1"]
 
 
