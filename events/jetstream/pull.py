@@ -132,7 +132,9 @@ class Pull:
             guard = loop.call_later(SILENCE_SECONDS_MAX, self._on_silence, self._number + 1)
             try:
                 await self._ask(free)
-                await self._wake.wait()
+                while self._open:  # a poke from before it asked must not take its guard away
+                    self._wake.clear()
+                    await self._wake.wait()
             finally:
                 guard.cancel()
 

@@ -10,10 +10,12 @@ from events.ids import InvalidToken
 from events.jetstream.api import CALLBOARD, Answer, ask
 from events.jetstream.connection import Bus, connect
 from events.jetstream.log import JetStreamLog
+from events.jetstream.pull import SILENCE_SECONDS_MAX
 from events.jetstream.queues import Delivery, Pull, Queues
 from events.jetstream.streams import ensure_streams
 from events.subjects import Address
 from tests.contract.log_contract import entry, grow
+from tests.integration.tcp_proxy import Swallow, TcpProxy
 
 RUN = Address("acme", "run_1")
 
@@ -204,6 +206,22 @@ async def test_a_pull_from_a_queue_that_comes_to_be_later_begins_by_itself(bus: 
         await grow(log, RUN, 1, to="run")
         assert (await hands.inbox.get()).seq == 1
         assert not pull.missing
+
+
+async def test_a_pull_whose_request_is_lost_asks_again_also_if_it_was_poked_before_it_asked(
+    nats_server: NatsServer, bus: Bus, log: JetStreamLog
+) -> None:
+    hands = Hands(10)
+    port = int(nats_server.url.rpartition(":")[2])
+    async with TcpProxy(port) as proxy, connect(proxy.url, name="lossy") as lossy, hands.pull(lossy, "run") as pull:
+        while not pull.missing:
+            await lossy.flush()
+        lost = proxy.to_server = Swallow(b"MSG.NEXT")
+        pull.poke()
+        await asyncio.wait_for(lost.swallowed.wait(), 5)
+        await Queues(bus).ensure("run")
+        await grow(log, RUN, 1, to="run")
+        assert (await asyncio.wait_for(hands.inbox.get(), SILENCE_SECONDS_MAX + 5)).seq == 1
 
 
 async def test_a_pull_goes_on_after_the_server_was_killed(nats_server: NatsServer, bus: Bus, log: JetStreamLog) -> None:
