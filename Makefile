@@ -9,7 +9,7 @@ JOBS ?= 2
 SIMULATE_ARGS ?=
 CHAOS_ARGS ?=
 
-.PHONY: setup demo up check test simulate approval-races mutants chaos bench budget-races lock clean
+.PHONY: setup demo up check test simulate approval-races mutants chaos bench budget-races lock clean histories
 
 setup: ## the environment in .venv, from the lock
 	@scripts/setup.sh
@@ -41,6 +41,9 @@ mutants: setup ## every mutant of the engine is killed by some schedule, of N at
 chaos: setup ## MINUTES of runs on a NATS cluster and real processes under kills, stops and cuts; CHAOS_ARGS="--seed 7 --tally tests/chaos/tally.jsonl"
 	$(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)
 	$(BIN)/python -m tests.chaos --minutes $(MINUTES) $(CHAOS_ARGS)
+
+histories: setup ## record anew what real workers do, one run at least for every type of fact (about 4 minutes)
+	$(BIN)/python -m tests.histories.make
 
 bench: setup ## the costs of DESIGN, measured here
 	@if [ -d tests/bench ]; then $(BIN)/python -m pytest tests/bench $(PYTEST_ARGS); else echo "no benches yet"; fi

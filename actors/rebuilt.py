@@ -9,6 +9,8 @@ import msgspec
 
 from actors.agent_budget import TakeGrant
 from actors.agent_model import ModelAnswered, ModelRaised
+from actors.child import ChildDone, Outcome
+from actors.dead_letter import CloseReplayed, Purge, RecordLetter
 from actors.decider import (
     Advance,
     Cancel,
@@ -24,14 +26,16 @@ from actors.decider import (
 from actors.notices import command_of
 from actors.run import StartRun
 from actors.run_budget import RaiseBudget
+from actors.run_children import Spawn
 from actors.run_letters import ReopenStep
 from actors.tool_approval import Decide
 from actors.tool_outcome import ToolRaised, ToolReturned
 from events.budget import Budget
+from events.dead_letter import DeadLetterPurged, DeadLetterRecorded, DeadLetterReplayed
 from events.envelope import Record
 from events.fact import Usage
 from events.ids import decode
-from events.run import RunRequested
+from events.run import Parent, RunChildEnded, RunRequested
 from events.subjects import ActorKind
 
 EMBEDDED_MS_MAX: Final = 600_000
@@ -48,7 +52,7 @@ class _AllLost(dict[str, int]):
 
 
 COMMANDS: Final[Mapping[ActorKind, tuple[type[Command], ...]]] = {
-    "run": (Cancel, Terminate, Pause, Resume, TimerFired, TurnRaised, RaiseBudget, ReopenStep, Nudge),
+    "run": (Cancel, Terminate, Pause, Resume, TimerFired, TurnRaised, RaiseBudget, ReopenStep, Spawn, Nudge),
     "agent": (ModelAnswered, ModelRaised, Cancel, Pause, Resume, TimerFired, TurnRaised, TakeGrant, Nudge),
     "tool": (ToolReturned, ToolRaised, Decide, Cancel, TimerFired, TurnRaised, Nudge),
 }
@@ -63,8 +67,15 @@ UNKNOWN: Final[Mapping[type[Command], Mapping[str, tuple[Any, ...]]]] = {
 """What a command holds that its fact does not repeat: the values worth trying."""
 
 
-def commands(record: Record, notice: Record | None, now_ms: int) -> Iterator[Command]:
+Children = Mapping[str, RunChildEnded]
+"""How the runs under this one ended, as far as the record tells."""
+
+
+def commands(record: Record, notice: Record | None, now_ms: int, *, children: Children) -> Iterator[Command]:
     """Yield the commands that `record` may have come of at `now_ms`, the likeliest first; `notice` is what caused it, if one did."""
+    if record.address.run == "-":
+        yield from _of_letter(record, now_ms)
+        return
     told: dict[str, Any] = {"id": record.causation, "now_ms": now_ms}
     if isinstance(record.fact, RunRequested):
         yield StartRun(**told, request=record.fact)
@@ -75,8 +86,44 @@ def commands(record: Record, notice: Record | None, now_ms: int) -> Iterator[Com
         yield TakeOver(**told, ticket=notice.seq)
     else:
         yield Advance(**told)
+    if (done := _child_done(record, children, told)) is not None:
+        yield done
     for type_ in COMMANDS[record.address.kind]:
         yield from _filled(type_, record, told)
+
+
+def _child_done(record: Record, children: Children, told: dict[str, Any]) -> ChildDone | None:
+    """Return the word of a child's end as its parent took it in: the child itself is another record."""
+    fact: Any = record.fact
+    end = fact if isinstance(fact, RunChildEnded) else children.get(getattr(fact, "child", ""))
+    if end is None:
+        return None
+    outcome = Outcome(
+        parent=Parent(run=record.address.run, depth=1, step=record.address.step, call=record.address.call),
+        seq=end.seq,
+        status=end.status,
+        goal="",
+        summary=end.summary,
+        code=end.code,
+        reason=end.reason,
+        artifacts=end.artifacts,
+        changes=getattr(fact, "changes", {}),
+        usage=end.usage,
+    )
+    return ChildDone(**told, child=end.child, outcome=outcome)
+
+
+def _of_letter(record: Record, now_ms: int) -> Iterator[Command]:
+    told: dict[str, Any] = {"id": record.causation, "now_ms": now_ms}
+    match record.fact:
+        case DeadLetterRecorded() as letter:
+            yield RecordLetter(**told, letter=letter)
+        case DeadLetterReplayed(by=by, way=way, made=made):
+            yield CloseReplayed(**told, by=by, way=way, made=made)
+        case DeadLetterPurged(by=by):
+            yield Purge(**told, by=by)
+        case _:
+            return
 
 
 def times(record: Record) -> Iterator[int]:

@@ -4,26 +4,31 @@ Nothing is called or sent. What today's code would say otherwise is a difference
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from actors.agent import AGENT
-from actors.decider import Decider, Refused, Want
+from actors.dead_letter import LETTER, LetterState
+from actors.decider import Command, Decider, Refused, Want
 from actors.rebuilt import commands, times
 from actors.run import RUN
 from actors.tool import TOOL
 from events import codec
 from events.envelope import Record
 from events.fact import Fact, name_of, type_of
+from events.run import RunChildEnded
 from events.subjects import ActorKind, Address
 
 DECIDERS: Final[dict[ActorKind, Decider[Any]]] = {"run": RUN, "agent": AGENT, "tool": TOOL}
 LATE_MS_MAX: Final = 1000
 """How long before it was stored a decision is looked for."""
 SHOWN_CHARS_MAX: Final = 4000
+RAISED: Final = (AssertionError, AttributeError, LookupError, TypeError, ValueError)
+"""What deciders raise where a record does not fit them."""
 
 What = Literal["decode", "order", "version", "fold", "decision", "addressee", "hand-over"]
 
@@ -68,7 +73,7 @@ class _Actor:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self.decider = DECIDERS[address.kind]
+        self.decider = _decider(address)
         self.states: list[Any] = [self.decider.initial(address)]
         self.version = 0
         self.expected: list[Fact] = []
@@ -86,8 +91,8 @@ class _Actor:
         else:
             self.states.append(after)
         for one in self.decider.pending(after):
-            if isinstance(one, Want) and one.asked == record.seq:
-                self.wanted[one.address] = self.decider.create(after, one).fact
+            if isinstance(one, Want) and one.asked == record.seq and (made := self._made(after, one)) is not None:
+                self.wanted[one.address] = made
 
     def makes(self, address: Address) -> Iterator[Fact]:
         """Yield the first facts that this actor makes for the one it wants: when it asked, or later."""
@@ -95,8 +100,15 @@ class _Actor:
             yield early
         for state in reversed(self.states):
             for one in self.decider.pending(state):
-                if isinstance(one, Want) and one.address == address:
-                    yield self.decider.create(state, one).fact
+                if isinstance(one, Want) and one.address == address and (made := self._made(state, one)) is not None:
+                    yield made
+
+    def _made(self, state: Any, want: Want) -> Fact | None:
+        """Return the first fact that is made for a want, None where making it raises: then the turn had raised too."""
+        try:
+            return self.decider.create(state, want).fact
+        except RAISED:
+            return None
 
 
 class _Found(Exception):
@@ -111,6 +123,7 @@ class Walk:
     def __init__(self) -> None:
         self.actors: dict[Address, _Actor] = {}
         self.by_seq: dict[int, Record] = {}
+        self.children: dict[str, RunChildEnded] = {}
         self.decided = 0
         self.handed = 0
         self.folded: Counter[str] = Counter()
@@ -126,6 +139,8 @@ class Walk:
             raise _found(record, "version", str(record.version), str(actor.version + 1))
         self._check(actor, record)
         self.by_seq[record.seq] = record
+        if isinstance(record.fact, RunChildEnded):
+            self.children[record.fact.child] = record.fact
         for one in self._folding(record):
             try:
                 one.take(record)
@@ -158,7 +173,7 @@ class Walk:
             if not _same(today, record.fact):
                 raise _found(record, "decision", _shown(record.fact), _shown(today))
             self.decided += 1
-        elif record.version == 1 and record.address.kind != "run":
+        elif record.version == 1 and record.address.kind != "run" and record.address.run != "-":
             self._check_handed(record)
         else:
             self._check_decided(actor, record)
@@ -178,31 +193,42 @@ class Walk:
             self.handed += 1
 
     def _check_decided(self, actor: _Actor, record: Record) -> None:
-        notice = self.by_seq.get(int(record.causation)) if record.causation.isdigit() else None
         near: list[list[Fact]] = []
         for now_ms in times(record):
-            for facts in _decisions(actor, record, notice, now_ms):
+            for facts in self._decisions(actor, record, now_ms):
                 if _same(facts[0], record.fact):
                     self.decided += 1
                     actor.expected = facts[1:]
                     return
                 if type(facts[0]) is type(record.fact):
                     near.append(facts)
-        if near and self._later(actor, record, notice):
+        if near and self._later(actor, record):
             return
         if near:
             raise _found(record, "decision", _shown(record.fact), _shown(near[0][0]))
         self.folded[record.type] += 1
 
-    def _later(self, actor: _Actor, record: Record, notice: Record | None) -> bool:
+    def _later(self, actor: _Actor, record: Record) -> bool:
         """Look for the decision in the time before it was stored: dues are counted from when it was made."""
         for now_ms in range(record.time_ms - 1, record.time_ms - LATE_MS_MAX, -1):
-            for facts in _decisions(actor, record, notice, now_ms):
+            for facts in self._decisions(actor, record, now_ms):
                 if _same(facts[0], record.fact):
                     self.decided += 1
                     actor.expected = facts[1:]
                     return True
         return False
+
+    def _decisions(self, actor: _Actor, record: Record, now_ms: int) -> Iterator[list[Fact]]:
+        """Yield what today's code decides on the commands that the record may have come of, where it decides anything."""
+        notice = self.by_seq.get(int(record.causation)) if record.causation.isdigit() else None
+        for state in reversed(actor.states):
+            for command in commands(record, notice, now_ms, children=self.children):
+                try:
+                    facts = actor.decider.decide(state, command)
+                except (Refused, *RAISED):
+                    continue
+                if facts:
+                    yield facts
 
 
 def walk(records: Iterable[Record]) -> Report:
@@ -216,21 +242,49 @@ def walk(records: Iterable[Record]) -> Report:
     return one.report()
 
 
+def _decider(address: Address) -> Decider[Any]:
+    if address.run == "-":
+        return LETTER if address.step.startswith("dlq_") else OTHER
+    return DECIDERS[address.kind]
+
+
+def _nothing(state: LetterState, command: Command) -> list[Fact]:
+    del state, command
+    return []
+
+
+def _unmoved(state: LetterState, record: Record) -> LetterState:
+    del record
+    return state
+
+
+OTHER: Final = replace(LETTER, decide=_nothing, evolve=_unmoved)
+"""What is read by doors and decided by none, as an idempotency key is."""
+
+
 def digest(state: Any) -> str:
-    """Return what tells two states apart."""
-    return sha256(msgspec.json.encode(state, order="deterministic")).hexdigest()
+    """Return what tells two states apart; fields at their defaults don't count, so that a new one changes no old state."""
+    return sha256(msgspec.json.encode(_plain(state), order="deterministic")).hexdigest()
 
 
-def _decisions(actor: _Actor, record: Record, notice: Record | None, now_ms: int) -> Iterator[list[Fact]]:
-    """Yield what today's code decides on the commands that the record may have come of, where it decides anything."""
-    for state in reversed(actor.states):
-        for command in commands(record, notice, now_ms):
-            try:
-                facts = actor.decider.decide(state, command)
-            except (Refused, AssertionError, AttributeError, KeyError, ValueError, TypeError):
-                continue
-            if facts:
-                yield facts
+def _plain(value: Any) -> Any:
+    if isinstance(value, msgspec.Struct):
+        fields = ((field, getattr(value, field.name)) for field in msgspec.structs.fields(value))
+        told = {field.name: _plain(each) for field, each in fields if not _is_default(field, each)}
+        return {"is": type(value).__name__, **told}
+    if isinstance(value, dict):
+        return {str(name): _plain(each) for name, each in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in cast("Sequence[Any]", value)]
+    if isinstance(value, set | frozenset):
+        return sorted(str(each) for each in cast("frozenset[Any]", value))
+    return value
+
+
+def _is_default(field: Any, value: Any) -> bool:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return bool(value == field.default_factory())
+    return field.default is not msgspec.NODEFAULT and bool(value == field.default)
 
 
 def _same(today: Fact, recorded: Fact) -> bool:

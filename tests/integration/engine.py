@@ -1,7 +1,7 @@
 """A log, workers and a cassette in one process, for tests that watch how a run goes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,10 @@ def cassette(**steps: list[dict[str, Any]]) -> Cassette:
 
 def step(id_: str, *needs: str, **more: Any) -> PlanStep:
     return PlanStep(id=id_, role=more.pop("role", ROLE), task=f"do {id_}", needs=needs, **more)
+
+
+keepers: list[Callable[[System], Awaitable[None]]] = []
+"""Who wants to see the log of a rig whose test went well (tests/histories)."""
 
 
 class Rig:
@@ -126,6 +130,8 @@ async def rig(
                 made.work(number)
             try:
                 yield made
+                for keep in keepers:
+                    await keep(systems[0])
             finally:
                 for stop in made.stops:
                     stop.set()
