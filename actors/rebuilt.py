@@ -25,11 +25,12 @@ from actors.decider import (
 )
 from actors.notices import command_of
 from actors.run import StartRun
-from actors.run_budget import RaiseBudget
+from actors.run_budget import AllotBudget, RaiseBudget
 from actors.run_children import Spawn
 from actors.run_letters import ReopenStep
 from actors.tool_approval import Decide
 from actors.tool_outcome import ToolRaised, ToolReturned
+from actors.workspace_budget import LimitWorkspace, ReserveBudget, ReturnBudget
 from events.budget import Budget
 from events.dead_letter import DeadLetterPurged, DeadLetterRecorded, DeadLetterReplayed
 from events.envelope import Record
@@ -52,8 +53,21 @@ class _AllLost(dict[str, int]):
 
 
 COMMANDS: Final[Mapping[ActorKind, tuple[type[Command], ...]]] = {
-    "run": (Cancel, Terminate, Pause, Resume, TimerFired, TurnRaised, RaiseBudget, ReopenStep, Spawn, Nudge),
+    "run": (
+        Cancel,
+        Terminate,
+        Pause,
+        Resume,
+        TimerFired,
+        TurnRaised,
+        RaiseBudget,
+        AllotBudget,
+        ReopenStep,
+        Spawn,
+        Nudge,
+    ),
     "agent": (ModelAnswered, ModelRaised, Cancel, Pause, Resume, TimerFired, TurnRaised, TakeGrant, Nudge),
+    "budget": (LimitWorkspace, ReserveBudget, ReturnBudget),
     "tool": (ToolReturned, ToolRaised, Decide, Cancel, TimerFired, TurnRaised, Nudge),
 }
 UNKNOWN: Final[Mapping[type[Command], Mapping[str, tuple[Any, ...]]]] = {
@@ -73,7 +87,7 @@ Children = Mapping[str, RunChildEnded]
 
 def commands(record: Record, notice: Record | None, now_ms: int, *, children: Children) -> Iterator[Command]:
     """Yield the commands that `record` may have come of at `now_ms`, the likeliest first; `notice` is what caused it, if one did."""
-    if record.address.run == "-":
+    if record.address.run == "-" and record.address.kind != "budget":
         yield from _of_letter(record, now_ms)
         return
     told: dict[str, Any] = {"id": record.causation, "now_ms": now_ms}

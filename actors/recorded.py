@@ -17,13 +17,14 @@ from actors.decider import Command, Decider, Refused, Want
 from actors.rebuilt import commands, times
 from actors.run import RUN
 from actors.tool import TOOL
+from actors.workspace_budget import WORKSPACE
 from events import codec
 from events.envelope import Record
 from events.fact import Fact, name_of, type_of
 from events.run import RunChildEnded
 from events.subjects import ActorKind, Address
 
-DECIDERS: Final[dict[ActorKind, Decider[Any]]] = {"run": RUN, "agent": AGENT, "tool": TOOL}
+DECIDERS: Final[dict[ActorKind, Decider[Any]]] = {"run": RUN, "agent": AGENT, "tool": TOOL, "budget": WORKSPACE}
 LATE_MS_MAX: Final = 1000
 """How long before it was stored a decision is looked for."""
 SHOWN_CHARS_MAX: Final = 4000
@@ -243,7 +244,7 @@ def walk(records: Iterable[Record]) -> Report:
 
 
 def _decider(address: Address) -> Decider[Any]:
-    if address.run == "-":
+    if address.run == "-" and address.kind != "budget":
         return LETTER if address.step.startswith("dlq_") else OTHER
     return DECIDERS[address.kind]
 

@@ -24,11 +24,11 @@ class ReopenStep(Command, frozen=True, kw_only=True):
 
 
 def letters_wanted(state: RunState) -> list[Want]:
-    """Return the letters of the steps that failed for good."""
+    """Return the letters of the steps that failed for good, also of those that the run went on without."""
     return [
         Want(asked=step.failed_seq, address=_letter_of(state, step))
         for step in state.steps.values()
-        if step.status == "failed" and step.failed_seq
+        if step.status in ("failed", "given_up") and step.failed_seq
     ]
 
 
@@ -40,11 +40,11 @@ def create_letter(state: RunState, want: Want) -> Create:
         code=step.code,
         reason=step.fault[:REASON_CHARS_MAX],
         address=f"{state.address.run}.{step.actor}.-",
-        attempts=step.failures,
+        attempts=step.attempt,
         run=state.address.run,
         step=step.actor,
         key=step.spec.id,
-        role=step.spec.role,
+        role=step.role,
         seq=step.failed_seq,
     )
     return Create(asked=want.asked, address=want.address, fact=fact, to="-")
@@ -61,7 +61,8 @@ def reopen(state: RunState, command: ReopenStep) -> list[Fact]:
         raise Refused("run_ended", "the run has ended; its steps are not opened again", recorded=state.end)
     if step is None or step.status != "failed":
         raise Refused("step_not_failed", f"step {command.key} is {step.status if step else 'not in the plan'}")
-    return [StepReopened(step=step.id, key=step.spec.id, by=command.by, letter=command.letter)]
+    comment = f"opened again after {step.code}: {step.fault}"[:REASON_CHARS_MAX]
+    return [StepReopened(step=step.id, key=step.spec.id, by=command.by, letter=command.letter, comment=comment)]
 
 
 def carried(state: RunState, letter: str) -> RunRequested:

@@ -21,7 +21,9 @@ from events.dead_letter import Message, Way
 from events.envelope import Record, rfc3339
 from events.ids import InvalidToken, check_token, derive
 from events.log import Conflict, Log, LogError, TooLarge
+from events.run import RunRequested
 from events.subjects import Address, check_address, name_scope, parse_command
+from gateway import budgets
 from gateway.errors import Problem, invalid, unavailable
 from gateway.letter_views import DeadLetter, Outcome, Outcomes
 from gateway.operations import Operations, check_workspace
@@ -174,9 +176,16 @@ class DeadLetters:
         if all(step.status == "done" for step in at.steps.values()):
             raise Problem(409, "nothing_left", f"every step of {run} is done")
         new = derive("run", at.requested_ms, run, at.seen.last)
-        request = msgspec.structs.replace(carried(at, state.id), by=by)
+        request = await self._limited(state.address.workspace, msgspec.structs.replace(carried(at, state.id), by=by))
         start = StartRun(id=f"cmd_start-{new}", now_ms=now_ms, request=request)
         return _Planned("new_run", (new,), Address(state.address.workspace, new), start)
+
+    async def _limited(self, workspace: str, request: RunRequested) -> RunRequested:
+        """Return the request under what the workspace limits now."""
+        limit = (await self.operations.workspace_budget(workspace)).limit
+        wanted = budgets.narrower(request.budget, limit)
+        rates = await budgets.rates(request.roles, wanted, blobs=self.system.blobs, workspace=workspace)
+        return msgspec.structs.replace(request, rates=rates, pooled=budgets.limited(limit))
 
     def _opened(self, state: LetterState, at: RunState) -> bool:
         return _reopening(state) in at.seen.commands

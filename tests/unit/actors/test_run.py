@@ -294,7 +294,15 @@ def test_a_step_that_failed_for_good_is_a_dead_letter_also_after_the_run_has_end
 def test_a_failed_step_is_opened_again_while_its_run_goes_on_and_not_after() -> None:
     story = run(step("a"), step("b"))
     end(story, "a", FINAL)
-    assert story.when(reopen("a")) == [StepReopened(step=story.state.steps["a"].id, key="a", by="ann", letter="dlq_1")]
+    assert story.when(reopen("a")) == [
+        StepReopened(
+            step=story.state.steps["a"].id,
+            key="a",
+            by="ann",
+            letter="dlq_1",
+            comment="opened again after broken: it cannot be done",
+        )
+    ]
     story.rest()
     assert opened(story) == ["a", "b"]
     assert story.state.steps["a"].attempt == 2
@@ -325,3 +333,15 @@ def test_a_run_that_carries_another_one_over_does_the_failed_step_and_what_is_be
     done(after, "b")
     assert opened(after) == ["c"]
     assert isinstance(done(after, "c")[-1], RunSucceeded)
+
+
+def test_a_step_that_was_given_up_is_a_dead_letter_too_and_is_done_again_by_the_next_run() -> None:
+    story = run(step("a", on_failure="degrade"), step("b"), degrade=True)
+    end(story, "a", FINAL)
+    assert story.state.steps["a"].status == "given_up"
+    letters = [made.fact for made in story.wanted() if isinstance(made.fact, DeadLetterRecorded)]
+    assert [letter.key for letter in letters] == ["a"]
+    done(story, "b")
+    request = carried(story.state, "dlq_1")
+    assert request.carried is not None
+    assert [each.key for each in request.carried.steps] == ["b"]
