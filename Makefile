@@ -9,7 +9,7 @@ JOBS ?= 2
 SIMULATE_ARGS ?=
 CHAOS_ARGS ?=
 
-.PHONY: setup demo up check test simulate approval-races mutants chaos bench budget-races lock clean histories
+.PHONY: setup demo up check test simulate approval-races mutants chaos bench budget-races histories lock clean
 
 setup: ## the environment in .venv, from the lock
 	@scripts/setup.sh
