@@ -25,8 +25,9 @@ from actors.decider import (
 )
 from actors.notices import command_of
 from actors.run import StartRun
-from actors.run_budget import AllotBudget, RaiseBudget
+from actors.run_budget import RaiseBudget
 from actors.run_children import Spawn
+from actors.run_claims import AllotBudget
 from actors.run_letters import ReopenStep
 from actors.tool_approval import Decide
 from actors.tool_outcome import ToolRaised, ToolReturned
