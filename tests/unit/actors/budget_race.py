@@ -282,6 +282,8 @@ def main(seeds: int, first: int = 1) -> None:
             print(f"seed {seed} broke: python -m tests.unit.actors.budget_race 1 {seed}")
             raise
         checked, calls = checked + race.books.checked, calls + race.model_calls
+        if (seed - first) % 500 == 499:
+            print(f"{seed - first + 1} of {seeds} schedules, 0 broken", flush=True)
         over += sum(slice_.over != Amount() for slice_ in race.books.slices.values())
     took = time.monotonic() - began
     print(f"{seeds} schedules, {calls} model calls, {over} overdrawn, {checked} checks, 0 broken, {took:.1f} s")

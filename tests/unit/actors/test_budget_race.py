@@ -9,7 +9,7 @@ from events.run import RunRequested, StepStarted
 from tests.invariants_budget import Books, BudgetBroken
 from tests.unit.actors.budget_race import NOW, RUN_AT, Race
 
-SEEDS = 150
+SEEDS = 90
 
 
 @pytest.mark.parametrize("block", range(3))
