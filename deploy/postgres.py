@@ -91,7 +91,7 @@ class Postgres(Server):
             if not await process.has_ended(within_seconds=INITDB_SECONDS_MAX):
                 raise DidNotStart(self.name, f"made no database within {INITDB_SECONDS_MAX:.0f} s", self.log_path)
         finally:
-            process.kill()
+            process.kill_all()  # initdb's own children would go on writing into a folder that is being taken away
         if process.exit_code != 0:
             raise DidNotStart(self.name, "could not make its database", self.log_path)
         self._cluster.mark_whole()

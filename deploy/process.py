@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import IO
 import msgspec
 
 POLL_SECONDS = 0.005
+GONE_SECONDS_MAX = 1.0
 LOG_BYTES_MAX = 10_000_000
 PR_SET_PDEATHSIG = 1
 
@@ -76,6 +78,15 @@ class Process:
         self._child.kill()
         self._child.wait()
 
+    def kill_all(self) -> None:
+        """SIGKILL for it and for all it started, and reaped; what they had in hand is written by then or never."""
+        if self.is_running:
+            os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.wait()
+        deadline = time.monotonic() + GONE_SECONDS_MAX
+        while _group_is_alive(self._child.pid) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+
     async def has_ended(self, *, within_seconds: float) -> bool:
         return await becomes_true(lambda: not self.is_running, within_seconds=within_seconds)
 
@@ -88,6 +99,16 @@ class Process:
                     return
         finally:
             self.kill()
+
+
+def _group_is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def child_environment() -> Mapping[str, str]:

@@ -6,7 +6,7 @@ GatewayError
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from email.utils import parsedate_to_datetime
 from typing import Any, Final, Self, TypeVar
@@ -102,6 +102,22 @@ class Client:
         """Take away what stands at `path` and return the answer. Raises Problem, Unreachable."""
         return msgspec.json.decode(await self._send("DELETE", path, params=params), type=answer)
 
+    async def patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until the gateway answers, as long as a stream would wait for it; only for what may be asked twice.
+
+        Raises what the last try raised.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + LOST_SECONDS_MAX
+        while True:
+            try:
+                return await ask()
+            except (Unreachable, Problem) as fault:
+                away = isinstance(fault, Unreachable) or fault.status == 503
+                if not away or loop.time() > deadline:
+                    raise
+                await asyncio.sleep(AGAIN_SECONDS[-1])
+
     async def clock_offset(self) -> float:
         """Return how far the gateway's clock is ahead of ours, to the second. Raises Unreachable."""
         try:
@@ -128,11 +144,17 @@ class Client:
                 return Rows(found, page.has_more, page.next_cursor)
 
     async def stream(
-        self, path: str, *, after: int | None = None, **params: str | int | list[str] | None
+        self,
+        path: str,
+        *,
+        after: int | None = None,
+        away: Callable[[str], None] = lambda _: None,
+        **params: str | int | list[str] | None,
     ) -> AsyncGenerator[Frame]:
         """Yield a stream's events up to its `end`; a broken connection is made again behind the last event.
 
-        Raises Problem, and Unreachable once it stays away for a minute.
+        `away` is told why the gateway is gone, and an empty text when it is back. Raises Problem, and Unreachable once it
+        stays away for a minute.
         """
         loop = asyncio.get_running_loop()
         last, joined, tries, lost_at = after, False, 0, 0.0
@@ -144,6 +166,8 @@ class Client:
                         if frame.event == "error":
                             why = _told(frame.data)
                             break
+                        if lost_at:
+                            away("")
                         joined, tries, lost_at, last = True, 0, 0.0, frame.seq or last
                         yield frame
                         if frame.event == "end":
@@ -153,6 +177,7 @@ class Client:
                     raise
                 why = str(fault)
             lost_at = lost_at or loop.time()
+            away(why)
             if loop.time() - lost_at > LOST_SECONDS_MAX:
                 raise Unreachable(self.url, why)
             await asyncio.sleep(AGAIN_SECONDS[min(tries, len(AGAIN_SECONDS) - 1)])

@@ -25,7 +25,7 @@ from events.jetstream.inbox import Inbox
 from events.jetstream.log import JetStreamLog
 from events.jetstream.queues import Queues
 from events.jetstream.streams import ensure_streams
-from events.log import Log
+from events.log import Log, LogUnavailable
 from events.plan import Plan, PlanStep, faults
 from events.subjects import Address, delta_subject
 from gateway.models import Models
@@ -35,6 +35,7 @@ from toolbox.sandbox import Sandbox
 from toolbox.sandbox import probe as probe_sandbox
 from toolbox.tool import Tool
 
+AGAIN_SECONDS: Final = 0.5
 PACKAGE: Final = "callboard"
 
 log = structlog.get_logger()
@@ -170,10 +171,22 @@ async def run_worker(
         ),
         roles=roles,
     )
-    await system.queues.ensure("run")
+    await _queue(system, "run")
     if ready is not None:
         ready.set()
     await runtime.run(stop)
+
+
+async def _queue(system: System, to: str) -> None:
+    """Make a queue, however long the log is away: a worker that starts in an outage waits for its end."""
+    while True:
+        try:
+            return await system.queues.ensure(to)
+        except LogUnavailable as fault:
+            if system.bus.closed.is_set():
+                raise
+            log.warning("worker_waits_for_the_log", error=str(fault))
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 class Deltas:

@@ -41,11 +41,16 @@ def who() -> str:
 
 
 async def send(client: Client, ask: Ask, decision: Decision) -> str:
-    """Send a decision and return what became of it, in words; somebody else may have been first."""
+    """Send a decision and return what became of it, in words; somebody else may have been first.
+
+    A gateway that is away is waited for: the same decision twice is one. Raises Unreachable when it stays away.
+    """
     decision.by = decision.by or who()
     decision.digest = ask.digest
     try:
-        answer = await client.post(f"/v1/approvals/{ask.id}/decision", decision, dict[str, Any])
+        answer = await client.patiently(
+            lambda: client.post(f"/v1/approvals/{ask.id}/decision", decision, dict[str, Any])
+        )
     except Problem as problem:
         return f"not taken: {problem.detail}"
     made = str(answer.get("decision", decision.decision))
@@ -74,15 +79,15 @@ def _exact(arguments: bytes) -> str:
         return escape(arguments.decode(errors="replace"))
 
 
-async def decide(ask: Ask, screen: Screen) -> Decision | None:
-    """Show an ask and return the human's decision; None for later."""
+async def decide(ask: Ask, screen: Screen, *, later: bool = True) -> Decision | None:
+    """Show an ask and return the human's decision; None for later, which may not be offered, and at the end of input."""
     screen.say(*ask_lines(ask, screen))
-    offered = [key for key, name in KEYS.items() if name in ask.allowed or name == "later"]
+    offered = [key for key, name in KEYS.items() if name in ask.allowed or (name == "later" and later)]
     names = "  ".join(f"[{key}]{KEYS[key].removeprefix(key) if key != 's' else ' respond'}" for key in offered)
     while True:
         typed = await read_line(f"  {names}: ")
         choice = "l" if typed is None else typed.lower()[:1]
-        if choice not in offered:
+        if typed is not None and choice not in offered:
             continue
         if (made := await _made(KEYS[choice])) is not None or choice == "l":
             return made

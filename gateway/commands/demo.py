@@ -140,7 +140,7 @@ async def _play(
     run = str(accepted["id"])
     alone = not at.screen.is_interactive
     because = "--yes" if yes else "no terminal to ask at"
-    watcher = Watcher(client, at.screen, run, approves=yes or alone, because=because)
+    watcher = Watcher(client, at.screen, run, approves=yes or alone, because=because, later=False)
     board = await _unless(failed, watcher.watch())
     found = await outcome(client, board)
     written = unpack(await client.raw(f"/v1/runs/{run}/files.zip"), folder) if found.status == "succeeded" else []

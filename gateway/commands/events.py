@@ -63,13 +63,15 @@ async def _events(
 
 
 async def _follow(client: Client, teller: "Teller", base: str, *, after: int, types: list[str]) -> None:
+    from gateway.commands.away import Away
     from gateway.commands.exits import INTERRUPTED, Quit
-    from gateway.commands.follow import Detached, interruptible
+    from gateway.commands.follow import CLOCK, Detached, interruptible
 
     params: dict[str, Any] = {"type": types} if types else {}
+    away = Away(teller.at.screen, talks=True, seconds=CLOCK.monotonic)
     try:
         async with interruptible():
-            async for frame in client.stream(f"{base}/stream", after=after, **params):
+            async for frame in client.stream(f"{base}/stream", after=after, away=away.note, **params):
                 if frame.seq:
                     teller.tell(frame.data)
     except Detached:

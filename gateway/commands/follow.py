@@ -13,6 +13,7 @@ from events.clock import SystemClock
 from events.envelope import Envelope
 from gateway.client import Client, Frame
 from gateway.commands.asking import Decision, decide, send
+from gateway.commands.away import Away
 from gateway.commands.exits import PENDING, TIMED_OUT, Quit
 from gateway.commands.live import Picture
 from gateway.commands.screen import Screen
@@ -42,8 +43,19 @@ class TookTooLong(Exception):
 class Watcher:
     """Watches one run. `answer`: ask the human here, approve by itself (and say so, as `because`), or leave it."""
 
-    def __init__(self, client: Client, screen: Screen, run: str, *, approves: bool = False, because: str = "") -> None:
+    def __init__(
+        self,
+        client: Client,
+        screen: Screen,
+        run: str,
+        *,
+        approves: bool = False,
+        because: str = "",
+        later: bool = True,
+    ) -> None:
+        """Without `later` nobody else can answer what is asked here: whoever does not, ends it."""
         self.client = client
+        self.later = later
         self.screen = screen
         self.board = Board(run=run)
         self.approves = approves
@@ -54,6 +66,7 @@ class Watcher:
         self._live = screen.is_live and not (screen.output == "jsonl" and screen.columns)
         self._talks = not self._live and screen.output != "jsonl" and not screen.quiet
         self._picture = Picture(screen.err)
+        self._away = Away(screen, talks=not self._live and not screen.quiet, seconds=CLOCK.monotonic)
         self._changed = asyncio.Event()
 
     async def watch(self, *, seconds: float = 0) -> Board:
@@ -76,7 +89,9 @@ class Watcher:
     def picture(self, *, columns: int = 0, rows: int = 0) -> list[tuple[Piece, ...]]:
         """Return the tree as it stands."""
         width = columns or self.screen.columns or 100
-        return tree(self.board, now_ms=now_ms(), columns=width, rows=rows, look=self.screen.err)
+        away = self._away.lines()
+        rows = rows and max(rows - len(away), 1)
+        return [*tree(self.board, now_ms=now_ms(), columns=width, rows=rows, look=self.screen.err), *away]
 
     async def _watch(self) -> None:
         helpers = [asyncio.create_task(self._draw())] if self._live else []
@@ -92,7 +107,8 @@ class Watcher:
             await asyncio.gather(reading, *helpers, return_exceptions=True)
 
     async def _read(self) -> None:
-        async for frame in self.client.stream(f"/v1/runs/{self.board.run}/events/stream", after=0):
+        path = f"/v1/runs/{self.board.run}/events/stream"
+        async for frame in self.client.stream(path, after=0, away=self._away.note):
             if frame.seq:
                 self._take(frame)
 
@@ -149,6 +165,8 @@ class Watcher:
                 decision = await self._until_decided(ask)
             finally:
                 self._answering.clear()
+            if decision is None and not self.later and ask.id in {each.id for each in self.board.asks.values()}:
+                raise Detached
             if decision is not None:
                 self._note(f"{ask.tool}: {await send(self.client, ask, decision)}")
         elif self.screen.no_input:
@@ -157,7 +175,7 @@ class Watcher:
 
     async def _until_decided(self, ask: Ask) -> Decision | None:
         """Ask the human here; if another one is quicker, say so and go on."""
-        asking = asyncio.create_task(decide(ask, self.screen))
+        asking = asyncio.create_task(decide(ask, self.screen, later=self.later))
         try:
             while not asking.done():
                 if all(each.id != ask.id for each in self.board.asks.values()):
@@ -203,11 +221,12 @@ async def interruptible() -> AsyncGenerator[None]:
         loop.add_signal_handler(number, interrupt, number)
     try:
         yield
-    except asyncio.CancelledError:
+    except (Exception, asyncio.CancelledError) as fault:
         if not caught:
             raise
-        task.uncancel()
-        raise Detached from None
+        if isinstance(fault, asyncio.CancelledError):
+            task.uncancel()
+        raise Detached from fault  # what breaks while all is taken down on request is not why it ended
     finally:
         for number in SIGNALS:
             loop.remove_signal_handler(number)

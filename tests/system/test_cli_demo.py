@@ -66,9 +66,10 @@ async def test_at_a_terminal_it_draws_asks_and_takes_the_answer(tmp_path: Path) 
         *ARGV, "demo", "--speed", "20", cwd=tmp_path, env=env, stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
-    screen = await asyncio.to_thread(play, ours, until=b"[l]ater: ")
+    screen = await asyncio.to_thread(play, ours, until=b"[e]dit: ")
     assert "project-manager wants to call publish_release" in screen
     assert '"name": "todo"' in screen
+    assert "[l]ater" not in screen, "this gateway is gone with the demo: nobody could answer later"
     os.write(ours, b"a\n")
     screen += await asyncio.to_thread(play, ours, until=b"")
     assert await process.wait() == 0, screen[-2000:]
@@ -113,6 +114,18 @@ async def test_stopped_it_leaves_nothing(tmp_path: Path) -> None:
     assert "the demo was stopped" in err.decode()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tmp"]
     assert [path.name for path in (tmp_path / "tmp").iterdir() if path.name.startswith("callboard-demo")] == []
+
+
+@pytest.mark.parametrize("after", [0.6, 0.9, 1.2, 1.6])
+async def test_stopped_while_it_starts_it_leaves_nothing_either(tmp_path: Path, after: float) -> None:
+    (tmp_path / "tmp").mkdir(mode=0o777)
+    process = await Folder(tmp_path, TMPDIR=str(tmp_path / "tmp")).start("demo", "--yes", "-o", "jsonl")
+    await asyncio.sleep(after)  # some moment of the start: importing, initdb, the servers
+    process.terminate()
+    _, err = await process.communicate()
+    assert process.returncode in (130, -15), err.decode()
+    if process.returncode == 130:
+        assert [path.name for path in (tmp_path / "tmp").iterdir() if path.name.startswith("callboard")] == []
 
 
 async def test_without_a_key_the_error_names_it_and_the_way_out(tmp_path: Path) -> None:
