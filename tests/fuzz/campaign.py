@@ -52,9 +52,13 @@ async def campaign(folder: Path, *, count: int, seconds: float = 0, seed: int | 
         waiting, approvals = await waiting_run(one, log)
         known = [*await places(log, ended), *await places(log, waiting)]
         barrage = Barrage(bus)
-        await barrage.send(Fuzz(seed, known, approvals), count=min(WARM, count))
-        before = {name: resident_mib(pid_of(one, name)) for name in one.processes}
-        await barrage.send(Fuzz(seed + 1, known, approvals), count=count, seconds=seconds)
+        try:
+            await barrage.send(Fuzz(seed, known, approvals), count=min(WARM, count))
+            before = {name: resident_mib(pid_of(one, name)) for name in one.processes}
+            await barrage.send(Fuzz(seed + 1, known, approvals), count=count, seconds=seconds)
+        except Exception as fault:
+            print(f"seed {seed}, after {sum(barrage.told.values())} answers: {fault!r}")
+            raise
         grown = {name: resident_mib(pid_of(one, name)) - before[name] for name in one.processes}
         assert await normal_run(one, log), f"seed {seed}: no run went well any more"
         return Told(

@@ -96,7 +96,9 @@ class Barrage:
 
     async def _commands(self) -> dict[str, int]:
         request = {"subjects_filter": "cb.*.cmd.>"}
-        info = await ask(self.bus, f"STREAM.INFO.{CALLBOARD_INBOX}", request, answer=_Subjects)
+        info = await ask(
+            self.bus, f"STREAM.INFO.{CALLBOARD_INBOX}", request, answer=_Subjects, seconds=REST_SECONDS_MAX
+        )
         return info.state.subjects or {}
 
 
