@@ -20,6 +20,12 @@ KILLERS: Final = Path(__file__).with_name("killers.txt")
 """The schedules that killed each mutant, in the order in which they are tried."""
 
 
+SEARCH_MAX: Final = 20_000
+"""Within so many schedules every mutant must be killed."""
+KILLED_MIN: Final = 30
+"""With fewer, as in CI, so many of them must be."""
+
+
 class _Changed(Loader):
     def __init__(self, mutant: Mutant, text: str) -> None:
         self.mutant = mutant
@@ -102,7 +108,8 @@ def play_all(names: list[str], *, search: int) -> int:
         f"{len(MUTANTS) - len(alive)} of {len(MUTANTS)} mutants killed"
         + (f"; alive: {', '.join(alive)}" if alive else "")
     )
-    return 1 if alive else 0
+    few = search < SEARCH_MAX and not names
+    return 1 if (len(MUTANTS) - len(alive) < KILLED_MIN if few else alive) else 0
 
 
 def _is_clean(number: str) -> bool:
