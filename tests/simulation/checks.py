@@ -183,6 +183,8 @@ class Checks:
                 self.budgets[at] = budget
             case RunSucceeded() | RunFailed() | RunCanceled() | RunTimedOut():
                 self.open_runs.pop(at, None)
+                if isinstance(fact, RunSucceeded) and at not in self.watches:
+                    self.fail("I6", f"{at} was never watched")
             case RunStarted():
                 self.calm.later(60.0, self._is_watched, at)
             case TimerSet():

@@ -74,9 +74,8 @@ def play_all(names: list[str], *, search: int) -> int:
     """Play each mutant in a process of its own: the schedules known to kill it, then `search` more; those found are kept."""
     known = killers()
     alive: list[str] = []
-    for mutant in MUTANTS:
-        if names and mutant.name not in names:
-            continue
+    chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
+    for mutant in chosen:
         began = time.monotonic()
         tried = ",".join(str(number) for number in known.get(mutant.name, [])) or "-"
         words = [
@@ -105,11 +104,11 @@ def play_all(names: list[str], *, search: int) -> int:
             with KILLERS.open("a") as file:
                 file.write(f"{number} {mutant.name}\n")
     print(
-        f"{len(MUTANTS) - len(alive)} of {len(MUTANTS)} mutants killed"
+        f"{len(chosen) - len(alive)} of {len(chosen)} mutants killed"
         + (f"; alive: {', '.join(alive)}" if alive else "")
     )
     few = search < SEARCH_MAX and not names
-    return 1 if (len(MUTANTS) - len(alive) < KILLED_MIN if few else alive) else 0
+    return 1 if (len(chosen) - len(alive) < KILLED_MIN if few else alive) else 0
 
 
 def _is_clean(number: str) -> bool:
