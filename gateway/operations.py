@@ -28,6 +28,7 @@ from gateway import blueprint as blueprints
 from gateway import budgets
 from gateway.errors import Problem, invalid, log_away, not_found
 from gateway.idempotency import claim_of, remember
+from gateway.late import last_record
 from gateway.system import System
 
 GOAL_BYTES_MAX: Final = 64 * 1024
@@ -333,7 +334,7 @@ class Operations:
         check_workspace(workspace)
         try:
             check_token(approval, "approval")
-            last = await self.system.facts.peek(call_anywhere(workspace, call_id(approval)))
+            last = await last_record(self.system.facts, call_anywhere(workspace, call_id(approval)))
         except InvalidToken as fault:
             raise invalid("/approval", str(fault)) from None
         except LogError as fault:
