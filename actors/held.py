@@ -78,11 +78,24 @@ class Beat:
         self.clock = clock
         self.answer_for = answer_for
         self.held: dict[tuple[str, int], Held] = {}
+        self._any = asyncio.Event()
+
+    def hold(self, key: tuple[str, int], held: Held) -> None:
+        """Keep a message alive from now on."""
+        self.held[key] = held
+        self._any.set()
+
+    def drop(self, key: tuple[str, int]) -> None:
+        """Forget a message that is settled."""
+        self.held.pop(key, None)
+        if not self.held:
+            self._any.clear()
 
     async def run(self) -> None:
-        """Beat until cancelled."""
+        """Beat until cancelled; with nothing in hand there is nothing to beat for."""
         pause = self.ack_wait_seconds / 12
         while True:
+            await self._any.wait()
             await asyncio.sleep(pause)
             now = self.clock.monotonic()
             for held in list(self.held.values()):

@@ -146,9 +146,8 @@ class Runtime:
         self._busy[queue] += 1
         if queue.startswith("start-"):
             self.begun.add(_agent_of(delivery.subject))
-        held = self.beat.held[key] = Held(
-            delivery, ack_wait_seconds=self.limits.ack_wait_seconds, clock=self.engine.clock
-        )
+        held = Held(delivery, ack_wait_seconds=self.limits.ack_wait_seconds, clock=self.engine.clock)
+        self.beat.hold(key, held)
         task = self._turns.create_task(self._work(queue, delivery, held))
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._done(queue, key, done))
@@ -156,7 +155,7 @@ class Runtime:
     def _done(self, queue: str, key: tuple[str, int], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._busy[queue] -= 1
-        self.beat.held.pop(key, None)
+        self.beat.drop(key)
         if (pull := self._pulls.get(queue)) is not None:
             pull.poke()
 

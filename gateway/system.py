@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +42,7 @@ PACKAGE: Final = "callboard"
 log = structlog.get_logger()
 
 
+@cache
 def package_version() -> str:
     """Return the installed version, `0` from a bare checkout."""
     try:

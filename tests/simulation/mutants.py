@@ -76,12 +76,18 @@ MUTANTS: Final = (
         "        if not isinstance(state, AgentState):\n",
         "        if True:\n",
     ),
+    Mutant(
+        "T1: a ticket that comes again is read up to itself only",
+        "actors.work",
+        "        if not again and (record.address",
+        "        if (record.address",
+    ),
     # T3
     Mutant(
         "T3: ack before append",
         "actors.work",
-        "            await self._load(box, record)\n            again",
-        "            await self._load(box, record)\n            await held.settle()\n            again",
+        "            again = delivery",
+        "            await held.settle()\n            again = delivery",
     ),
     Mutant("T3: a zombie acks", "actors.held", "        if not self.late:\n", "        if True:\n"),
     Mutant(

@@ -28,6 +28,8 @@ KINDS: tuple[tuple[FaultKind, float], ...] = (
     ("clock", 0.5),
     ("forget", 1),
 )
+SMALL = 0.75
+"""How many schedules are of one run with one step: most faults show there, and it is played four times as fast."""
 MAKER = RoleFile("maker", "makes", "Make it.")
 SECOND = RoleFile("second", "makes when the maker cannot", "Make it still.")
 JUDGE = RoleFile("judge", "judges", "Judge it.", ("submit_verdict", "peek"))
@@ -73,8 +75,9 @@ class Scenario(msgspec.Struct, frozen=True):
 def draw(random: Random) -> Scenario:
     """Draw a scenario."""
     chance = random.random
-    workers = 1 if chance() < 0.1 else 3 if chance() < 0.2 else 2
-    runs = 1 if chance() < 0.6 else 2 if chance() < 0.7 else 3
+    small = chance() < SMALL
+    workers = 1 if chance() < 0.1 else 3 if chance() < 0.2 and not small else 2
+    runs = 1 if small or chance() < 0.6 else 2 if chance() < 0.7 else 3
     harsh = chance()
     weather = Weather(
         lost=0.0 if chance() < 0.4 else harsh * 0.03,
@@ -87,24 +90,24 @@ def draw(random: Random) -> Scenario:
     )
     return Scenario(
         workers=workers,
-        starts=tuple(_start(random, number) for number in range(runs)),
+        starts=tuple(_start(random, number, steps_max=1 if small else 4) for number in range(runs)),
         weather=weather,
-        faults=_faults(random, workers),
+        faults=_faults(random, workers, spread=1.0 if small else 1.8),
         provider_fails=0.0 if chance() < 0.6 else chance() * 0.3,
         absent=chance() < 0.15,
         skews_ms=tuple(int((chance() - 0.5) * 4000) if chance() < 0.5 else 0 for _ in range(workers + 1)),
-        seconds=10 + chance() ** 2 * 150,
+        seconds=5 + chance() ** 2 * (30 if small else 150),
     )
 
 
-def _faults(random: Random, workers: int) -> tuple[Fault, ...]:
+def _faults(random: Random, workers: int, *, spread: float) -> tuple[Fault, ...]:
     count = 0 if random.random() < 0.1 else 1 + int(random.random() ** 2 * 7)
     kinds: list[FaultKind] = [kind for kind, _ in KINDS]
     weights = [weight for _, weight in KINDS]
-    spread = 10 ** (2.0 + random.random() * 1.8)
+    steps = 10 ** (2.0 + random.random() * spread)
     found = [
         Fault(
-            step=int(random.random() * spread),
+            step=int(random.random() * steps),
             kind=random.choices(kinds, weights)[0],
             worker=int(random.random() * workers),
             seconds=random.random() ** 2 * 60 if random.random() < 0.5 else random.random() * 8,
@@ -114,9 +117,9 @@ def _faults(random: Random, workers: int) -> tuple[Fault, ...]:
     return tuple(sorted(found, key=lambda fault: fault.step))
 
 
-def _start(random: Random, number: int) -> Start:
+def _start(random: Random, number: int, *, steps_max: int) -> Start:
     chance = random.random
-    plan = _plan(random)
+    plan = _plan(random, steps_max)
     limits = Limits(
         attempts_max=1 + int(chance() * 3),
         turns_max=3 + int(chance() * 6),
@@ -156,9 +159,9 @@ def _budget(random: Random) -> Budget:
     )
 
 
-def _plan(random: Random) -> Plan:
+def _plan(random: Random, steps_max: int) -> Plan:
     chance = random.random
-    count = 1 + int(chance() ** 1.5 * 4)
+    count = 1 + int(chance() ** 1.5 * steps_max)
     steps: list[PlanStep] = []
     for place in range(count):
         name = "abcd"[place]

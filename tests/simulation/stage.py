@@ -153,7 +153,7 @@ class Stage:
             has = self.checks.budgets[run]
             more = RaiseRun(add=Budget(**{name: add for name, add in RAISES.items() if getattr(has, name) is not None}))
             door = self.front.door
-            key = f"raise-{len(self.checks.records)}"
+            key = f"raise-{run.run[-4:]}-{len(self.checks.records)}"
             for _ in range(1 if self.world.random.random() < 0.7 else 2):
                 self.front.run(
                     lambda: self._answered(door.raise_budget(run.workspace, run.run, more, by="sim", key=key))
@@ -300,7 +300,12 @@ class Stage:
 
     def _tell_cut(self, node: Node) -> None:
         if node.loop.alive and node.link.cut:
-            node.loop.call_soon(node.bus.lose)
+            node.loop.call_soon(self._lost, node)
+
+    def _lost(self, node: Node) -> None:
+        """A stopped process may hear of a loss when all is well again: then its client finds the connection there."""
+        if self.server.down or node.link.cut:
+            node.bus.lose()
 
     def _heal(self, node: Node) -> None:
         if node.loop.alive and node.link.cut:
@@ -317,7 +322,7 @@ class Stage:
 
     def _tell_down(self, node: Node) -> None:
         if self.server.down and node.loop.alive:
-            node.loop.call_soon(node.bus.lose)
+            node.loop.call_soon(self._lost, node)
 
     def _server_back(self) -> None:
         self.server.down = False
