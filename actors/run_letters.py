@@ -28,7 +28,7 @@ def letters_wanted(state: RunState) -> list[Want]:
     return [
         Want(asked=step.failed_seq, address=_letter_of(state, step))
         for step in state.steps.values()
-        if step.status in ("failed", "given_up") and step.failed_seq
+        if step.status in ("failed", "giving_up", "given_up") and step.failed_seq
     ]
 
 

@@ -177,8 +177,7 @@ class Runtime:
         for queue, pull in list(self._pulls.items()):
             if pull.missing and queue != INBOX_CONSUMER:
                 with suppress(LogError):
-                    await self.queues.names()  # forgets what is gone
-                    await self.queues.ensure(queue)
+                    await self.queues.remake(queue)
                     pull.poke()
 
     async def _refresh_slot(self, address: Address) -> None:

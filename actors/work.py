@@ -30,7 +30,7 @@ from events.jetstream.api import CALLBOARD_INBOX
 from events.jetstream.connection import Bus, NoResponders
 from events.jetstream.queues import Delivery
 from events.log import LogError, LogUnavailable
-from events.subjects import Address, check_address, held_subject, may_answer_on, parse_command, run_scope
+from events.subjects import NOBODY, Address, check_address, held_subject, may_answer_on, parse_command, run_scope
 from events.tool import ToolOutcomeUnknown, ToolRefused, ToolStarted
 
 BEGINNINGS: Final = (ModelRequested, ModelTakenOver, ToolStarted, ToolOutcomeUnknown)
@@ -190,11 +190,13 @@ class Work:
                 self.engine.boxes.forget(address)
                 await self._bury(delivery, held, "no_actor", f"there is nobody at {address}")
                 return
+            if isinstance(command, Nudge):
+                await self._remake_queues(box, command)
+            watch = _is_watch(command, box)
             try:
                 await turn.decide(command)
             except Refused as refused:
                 answer = {"error": {"code": refused.code, "detail": str(refused)}}
-            watch = isinstance(command, TimerFired | Nudge)
             handed = turn.unmade(everything=watch or delivery.delivered > 1)
         if turn.appended:
             self.stop(box)
@@ -243,6 +245,12 @@ class Work:
             id_ = f"{command.id[:30]}-{name[-32:]}"
             body = msgspec.json.encode({"id": id_, "floors": floors})
             await self.engine.inbox.send(address, "nudge", body, command_id=id_)
+
+    async def _remake_queues(self, box: Mailbox[Any], nudge: Nudge) -> None:
+        """Make a queue again that an open ticket stands in and the server has lost, and with it all who pulled from it."""
+        for queue in {getattr(box.state, "queue", ""), getattr(getattr(box.state, "model", None), "queue", "")}:
+            if queue not in ("", NOBODY) and queue not in nudge.floors:
+                await self.engine.queues.remake(queue)
 
     async def _missed_end(self, box: Mailbox[Any], address: Address) -> bool:
         last = await self.engine.facts.peek(address.fence)
@@ -317,6 +325,13 @@ class Work:
 
 def _refused(turn: Turn) -> bool:
     return any(isinstance(one.fact, ModelRefused | ToolRefused) for one in turn.appended)
+
+
+def _is_watch(command: Command, box: Mailbox[Any]) -> bool:
+    """Tell whether all that is open is handed over again. By another timer it is not: one that is due would fire for ever."""
+    watch = getattr(box.state, "watch", None)
+    own = isinstance(command, TimerFired) and watch is not None and command.timer == watch.timer
+    return own or isinstance(command, Nudge)
 
 
 async def give_back(held: Held, seconds: float) -> None:

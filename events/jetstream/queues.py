@@ -68,6 +68,11 @@ class Queues:
         await put_consumer(self._bus, CALLBOARD, config)
         self._known.add(to)
 
+    async def remake(self, to: str) -> None:
+        """Make the queue of `to` if the server has it no more, whatever was seen before; raises as `ensure` does."""
+        await self.names()  # forgets what is gone
+        await self.ensure(to)
+
     async def names(self) -> list[str]:
         """Return the `<to>` of every work consumer there is. Raises LogUnavailable."""
         found: list[str] = []

@@ -18,6 +18,8 @@ _UNITS: Final = {"": 1, "k": 1_000, "M": 1_000_000}
 
 def budget_of(text: str, option: str = "--budget") -> dict[str, int]:
     """Read a budget as people write it: dollars alone, or name=number with commas. Raises Quit naming the part."""
+    if not text.strip():
+        raise Quit(USAGE, f"{option}: is empty, and would be no limit at all", hint=f"{option} {FORM}")
     found: dict[str, int] = {}
     for part in text.split(","):
         name, equals, value = (piece.strip() for piece in part.partition("="))
@@ -61,6 +63,8 @@ def budget(
     json: JsonOption = False,
 ) -> None:
     """Show what a run may use and has left, or raise it: a run that waits for its budget goes on."""
+    if add and to:
+        raise Quit(USAGE, "--add and --to: one of them, not both", hint=f"callboard runs budget {run} --add 1.00")
     asked = {"add": budget_of(add, "--add") if add else {}, "budget": budget_of(to, "--to") if to else {}}
     run_async(_budget(here(ctx, output=output, json=json), run, asked, reason))
 

@@ -21,7 +21,10 @@ def export(
     if file is None:
         at.screen.write(data.decode().rstrip("\n"))
         return
-    file.write_bytes(data)
+    try:
+        file.write_bytes(data)
+    except OSError as fault:
+        raise Quit(USAGE, f"cannot write {file}: {fault.strerror or fault}", hint="choose another file") from None
     events = data.count(b"\n") - 1
     at.screen.say(f"{events} events in {file}")
 

@@ -45,8 +45,9 @@ def run(
         Literal["auto", "risky", "all"] | None, typer.Option("--approve", help="Which calls wait for a human.")
     ] = None,
     budget: Annotated[
-        str, typer.Option("--budget", help="The most it may use: 2.00 (US dollars), or tokens=50000,model_calls=20,...")
-    ] = "",
+        str | None,
+        typer.Option("--budget", help="The most it may use: 2.00 (US dollars), or tokens=50000,model_calls=20,..."),
+    ] = None,
     key: Annotated[str, typer.Option("--id", help="An idempotency key: the same key starts the run once.")] = "",
     detach: Annotated[bool, typer.Option("-d", "--detach", help="Start it, print its id, and leave it alone.")] = False,
     allow_degraded: Annotated[
@@ -66,7 +67,7 @@ def run(
     request = request_of(file, goal=goal, blueprint=blueprint, model=model, labels=label or [], approve=approve)
     if allow_degraded:
         request["degrade"] = True
-    if budget:
+    if budget is not None:
         from gateway.commands.budget import budget_of
 
         request["budget"] = budget_of(budget)

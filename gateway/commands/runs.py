@@ -123,7 +123,9 @@ async def _list(
         ids=[run.id for run in runs],
         columns=RUNS,
         rows=lambda: [run_row(run, showing) for run in runs],
-        nothing='no runs yet: callboard run "Build a small app" --blueprint software',
+        nothing="no such runs"
+        if status or pairs or blueprint or search
+        else 'no runs yet: callboard run "Build a small app" --blueprint software',
         more=found.has_more,
         next_cursor=found.next_cursor,
     )

@@ -8,7 +8,10 @@ from actors.workspace_budget import WorkspaceState, budget_address
 from events.agent import ModelRequested
 from events.budget import Budget, BudgetAllotted, BudgetExhausted, BudgetGranted, BudgetShort
 from events.envelope import Record
+from events.jetstream.api import CALLBOARD_INBOX, Answer, ask
+from events.jetstream.streams import INBOX_CONSUMER
 from events.run import StepStarted
+from events.subjects import EVERY_TIMER
 from events.tool import ApprovalRequested
 from gateway.errors import Problem
 from gateway.operations import DecideApproval, RaiseRun
@@ -98,6 +101,33 @@ async def test_after_the_wall_time_nothing_new_is_asked_until_it_is_raised(nats_
         records = await one.end(run)
         assert records[-1].type == "run.succeeded.v1"
         assert count(records, BudgetGranted) == 1
+
+
+class InboxState(Answer, frozen=True):
+    """How much of the inbox is not done."""
+
+    num_pending: int = 0
+    num_ack_pending: int = 0
+
+
+async def inbox_is_done(one: Rig) -> None:
+    """Wait until nothing is to be worked on in the inbox."""
+    while True:
+        info = await ask(one.systems[0].bus, f"CONSUMER.INFO.{CALLBOARD_INBOX}.{INBOX_CONSUMER}", {}, answer=InboxState)
+        if not info.num_pending and not info.num_ack_pending:
+            return
+
+
+async def test_a_timer_whose_time_is_over_is_not_set_again_by_its_own_turn(nats_url: str, tmp_path: Path) -> None:
+    release = say("publish_release", name="a", version="1", include=["*.txt"])
+    script = cassette(a=turns([say("write_file", path="a.txt", content="1")], [release]))
+    async with rig(nats_url, tmp_path, script) as one:
+        timers: list[str] = []
+        await one.systems[0].bus.subscribe(EVERY_TIMER, lambda message: timers.append(message.subject))
+        run = await one.start(step("a"), budget=Budget(wall_seconds=1))
+        await one.until(run, is_out)
+        await inbox_is_done(one)
+        assert [subject.rpartition(".")[2] for subject in timers].count("wall") == 1
 
 
 async def test_a_run_without_a_budget_writes_nothing_of_budgets(nats_url: str, tmp_path: Path) -> None:

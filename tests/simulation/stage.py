@@ -338,6 +338,8 @@ class Stage:
         self._say("calm")
         self.server.weather = CALM
         self._server_back()
+        for node in self.nodes:
+            node.clock.skew_ms = 0
         for number, node in enumerate(self.workers):
             node.loop.wake()
             self._heal(node)
