@@ -8,7 +8,7 @@ from gateway.view.entities import Showing
 from gateway.view.lines import clean_line
 from gateway.view.paint import Line, Piece, Tone, line
 from gateway.view.table import Cell, Column, fields
-from gateway.view.text import clean, plural
+from gateway.view.text import clean, cut, plural
 
 LETTERS: Final = (
     Column("id"),
@@ -42,6 +42,7 @@ WAYS: Final[Mapping[str, str]] = {
     "new_run": "a new run goes on from what is done",
 }
 LINES_MAX: Final = 60
+REASON_COLUMNS: Final = 80
 
 
 def letter_row(letter: DeadLetter, showing: Showing) -> Mapping[str, Cell]:
@@ -51,7 +52,7 @@ def letter_row(letter: DeadLetter, showing: Showing) -> Mapping[str, Cell]:
         "status": _status(letter, showing),
         "source": letter.source,
         "code": clean(letter.code),
-        "reason": clean(letter.reason),
+        "reason": cut(clean(letter.reason), REASON_COLUMNS),
         "step": clean(letter.step),
         "age": showing.time(letter.recorded_at),
         "run": letter.run,

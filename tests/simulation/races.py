@@ -93,6 +93,9 @@ class _Nothing:
     async def schedule(self, address: Address, timer: str, *, at_ms: int, verb: str, body: bytes) -> None:
         pass
 
+    async def remake(self, to: str) -> None:
+        pass
+
     async def ensure(self, to: str) -> None:
         pass
 
