@@ -102,5 +102,6 @@ def _when(event: Event, board: Board, times: TimeStyle) -> str:
 
 
 def _where(event: Event, board: Board) -> str:
-    key = getattr(event.fact, "key", "") or board.key_of(event.step)
-    return key or ("run" if event.step == "-" else event.step)
+    if key := getattr(event.fact, "key", ""):
+        return key
+    return "run" if event.step == "-" else board.key_of(event.step) or event.step

@@ -296,3 +296,10 @@ def test_lines_tell_when_where_and_what(story: Story) -> None:
         "  2.50s  analyze           ✓ step succeeded: analyze is done (105 in, 20 out, <$0.0001)",
     ]
     assert lines[-1] == "  8.50s  run               ✓ run succeeded: all good"
+
+
+def test_the_runs_own_line_is_at_no_step_also_where_a_step_has_no_attempt_yet(story: Story) -> None:
+    *_, told = whole(story)
+    board = Board(run="run_1", actors={"": "release"})
+    event = event_of_record(told.history.records[0])
+    assert "run               · run requested" in paint(event_line(event, board, look=PLAIN), PLAIN)
