@@ -226,7 +226,8 @@ def _timer_fired(state: RunState, request: RunRequested, command: TimerFired) ->
         return run_retry.timer_fired(state, command)
     if state.watch is None or timer != state.watch.timer:
         return []
-    interval = WATCH_MS if state.moved else min(state.watch_interval_ms * 2, WATCH_MS_MAX)
+    # The last interval is told by two clocks, which may have moved apart: below zero it would double for ever.
+    interval = WATCH_MS if state.moved else min(max(state.watch_interval_ms * 2, WATCH_MS), WATCH_MS_MAX)
     return [_watch(state, interval, command)]
 
 

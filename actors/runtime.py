@@ -22,6 +22,7 @@ from events.subjects import Address, parse_fact
 from toolbox.errors import FilesAway
 
 SLOTS_REFRESH_SECONDS: Final = 1.0
+RUN_QUEUE: Final = "run"
 
 log = structlog.get_logger()
 
@@ -76,6 +77,8 @@ class Runtime:
             watching = group.create_task(self.queues.watch(self._found))
             forget = self.bus.on_reconnect(self._back)
             await self._pull(CALLBOARD_INBOX, INBOX_CONSUMER)
+            # Every worker serves the runs: it notices that their queue is lost also if it was lost before it was found.
+            await self._pull(CALLBOARD, RUN_QUEUE)
             try:
                 await stop.wait()
             finally:

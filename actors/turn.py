@@ -78,6 +78,8 @@ class Turn:
         self.causation = causation
         self.ours = ours
         self.appended: list[Record] = []
+        self.disputed = False
+        """Whether others wrote to this actor while the turn did: then what they asked for may hang on this message too."""
         self.asked: list[HandOver] = []
 
     async def decide(self, command: Command) -> None:
@@ -108,6 +110,7 @@ class Turn:
             except Conflict as conflict:
                 if tries == CONFLICTS_MAX - 1:
                     raise
+                self.disputed = True
                 await self.box.recover(conflict)
                 continue
             return bool(facts)
@@ -134,11 +137,12 @@ class Turn:
         return NOBODY if self.notice and audience(to) == audience(self.to) and self.ours() else to
 
     def unmade(self, *, everything: bool) -> list[HandOver]:
-        """Return the hand-overs to make: those this turn's facts asked for, or all that are open.
+        """Return the hand-overs to make: those this turn's facts asked for, or all that are open, as when another worker
+        had this message too and may have died before it made its own.
 
         An agent's calls are always among them: it sees in its scope which ones are missing.
         """
-        if everything:
+        if everything or self.disputed:
             return self._handed(self._open())
         agent = self.box.address.kind == "agent"
         more = [
