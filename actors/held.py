@@ -93,10 +93,10 @@ class Beat:
 
     async def run(self) -> None:
         """Beat until cancelled; with nothing in hand there is nothing to beat for."""
-        pause = self.ack_wait_seconds / 12
         while True:
             await self._any.wait()
-            await asyncio.sleep(pause)
+            due = min(held.beaten for held in self.held.values()) + self.ack_wait_seconds / 3
+            await asyncio.sleep(max(due - self.clock.monotonic(), self.ack_wait_seconds / 60))
             now = self.clock.monotonic()
             for held in list(self.held.values()):
                 if now - held.beaten >= self.ack_wait_seconds / 3:

@@ -15,6 +15,7 @@ from events import codec
 from events.blobs import BlobMissing
 from events.jetstream.api import CALLBOARD, CALLBOARD_INBOX
 from events.jetstream.connection import Bus
+from events.jetstream.pull import EXPIRES_SECONDS
 from events.jetstream.queues import Delivery, Pull, Queues
 from events.jetstream.streams import INBOX_CONSUMER
 from events.log import LogError, LogUnavailable
@@ -35,6 +36,8 @@ class Limits(msgspec.Struct, frozen=True):
     tools_max: int = 32
     drain_seconds: float = 10.0
     ack_wait_seconds: float = 4.0
+    pull_seconds: float = EXPIRES_SECONDS
+    """For so long a request for work stays open."""
 
 
 DEFAULT_LIMITS: Final = Limits()
@@ -67,6 +70,8 @@ class Runtime:
         self._turns: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
+        self._slots_due = asyncio.Event()
+        """Set when all slots are taken or a queue is lost: then somebody must look."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then finish what is in hand (drain) and return."""
@@ -110,6 +115,8 @@ class Runtime:
             consumer,
             deliver=lambda delivery: self._take(consumer, delivery),
             free=lambda: self._free(consumer),
+            gone=self._slots_due.set,
+            expires_seconds=self.limits.pull_seconds,
         )
         while not self._draining:
             try:
@@ -149,6 +156,8 @@ class Runtime:
         self._busy[queue] += 1
         if queue.startswith("start-"):
             self.begun.add(_agent_of(delivery.subject))
+            if len(self.begun) >= self.limits.agents_max:
+                self._slots_due.set()
         held = Held(delivery, ack_wait_seconds=self.limits.ack_wait_seconds, clock=self.engine.clock)
         self.beat.hold(key, held)
         task = self._turns.create_task(self._work(queue, delivery, held))
@@ -165,9 +174,12 @@ class Runtime:
     async def _refresh_slots(self) -> None:
         """While full, ask once a second which of the agents begun here have ended or wait: other workers may have gone on with them."""
         while True:
+            await self._slots_due.wait()
             await asyncio.sleep(SLOTS_REFRESH_SECONDS)
             await self._remake_lost_queues()
             if len(self.begun) < self.limits.agents_max:
+                if not any(pull.missing for pull in self._pulls.values()):
+                    self._slots_due.clear()
                 continue
             try:
                 for address in sorted(self.begun):  # in one order everywhere: a simulation repeats it

@@ -17,7 +17,8 @@ from events.log import LogUnavailable
 
 EXPIRES_SECONDS: Final = 2.0
 """For so long work still goes to a process that was stopped."""
-SILENCE_SECONDS_MAX: Final = 4.0
+SILENCE_FACTOR: Final = 2
+"""Of a pull that was open for so many times its own time without a word the request was lost."""
 AGAIN_SECONDS: Final = 0.25
 BATCH_MAX: Final = 1000
 
@@ -62,10 +63,19 @@ class Pull:
     """Keeps one request for `free()` messages open while there are free slots, from `start` to `stop`.
 
     `deliver` is called from the reading task, so it must only take the message over; `free` must count it from then on.
+    `gone` is told when the server says that there is no such consumer. A request stays open for `expires_seconds`.
     """
 
     def __init__(
-        self, bus: Bus, stream: str, consumer: str, *, deliver: Callable[[Delivery], None], free: Callable[[], int]
+        self,
+        bus: Bus,
+        stream: str,
+        consumer: str,
+        *,
+        deliver: Callable[[Delivery], None],
+        free: Callable[[], int],
+        gone: Callable[[], None] = lambda: None,
+        expires_seconds: float = EXPIRES_SECONDS,
     ) -> None:
         self.stream = stream
         self.consumer = consumer
@@ -74,6 +84,8 @@ class Pull:
         self._bus = bus
         self._deliver = deliver
         self._free = free
+        self._gone = gone
+        self._expires_seconds = expires_seconds
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
         self._inbox = bus.new_inbox()
         self._number = 0
@@ -129,7 +141,7 @@ class Pull:
             if self._open or free <= 0 or not self._bus.connected:
                 await self._wake.wait()
                 continue
-            guard = loop.call_later(SILENCE_SECONDS_MAX, self._on_silence, self._number + 1)
+            guard = loop.call_later(SILENCE_FACTOR * self._expires_seconds, self._on_silence, self._number + 1)
             try:
                 await self._ask(free)
                 while self._open:  # a poke from before it asked must not take its guard away
@@ -141,7 +153,7 @@ class Pull:
     async def _ask(self, batch: int) -> None:
         self._number += 1
         self._open = batch
-        request = b'{"batch":%d,"expires":%d}' % (batch, round(EXPIRES_SECONDS * SECOND))
+        request = b'{"batch":%d,"expires":%d}' % (batch, round(self._expires_seconds * SECOND))
         try:
             await self._bus.publish(self._next, request, reply=f"{self._inbox}.{self._number}")
         except LogUnavailable as error:
@@ -166,6 +178,8 @@ class Pull:
             return
         self.missing = msg.status == "503" or description == "Consumer Deleted"
         self._end(f"{msg.status} {description}".strip())
+        if self.missing:
+            self._gone()
 
     def _end(self, failed: str = "") -> None:
         self._open = 0

@@ -10,7 +10,7 @@ from events.ids import InvalidToken
 from events.jetstream.api import CALLBOARD, Answer, ask
 from events.jetstream.connection import Bus, connect
 from events.jetstream.log import JetStreamLog
-from events.jetstream.pull import SILENCE_SECONDS_MAX
+from events.jetstream.pull import EXPIRES_SECONDS, SILENCE_FACTOR
 from events.jetstream.queues import Delivery, Pull, Queues
 from events.jetstream.streams import ensure_streams
 from events.subjects import Address
@@ -221,7 +221,7 @@ async def test_a_pull_whose_request_is_lost_asks_again_also_if_it_was_poked_befo
         await asyncio.wait_for(lost.swallowed.wait(), 5)
         await Queues(bus).ensure("run")
         await grow(log, RUN, 1, to="run")
-        assert (await asyncio.wait_for(hands.inbox.get(), SILENCE_SECONDS_MAX + 5)).seq == 1
+        assert (await asyncio.wait_for(hands.inbox.get(), SILENCE_FACTOR * EXPIRES_SECONDS + 5)).seq == 1
 
 
 async def test_a_pull_goes_on_after_the_server_was_killed(nats_server: NatsServer, bus: Bus, log: JetStreamLog) -> None:

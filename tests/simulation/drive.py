@@ -1,12 +1,12 @@
-"""Many schedules side by side: each process takes every nth seed; what breaks is printed with the command that replays it."""
+"""Many schedules side by side: each process plays a share of them; what breaks is printed with the command that replays it."""
 
 import gc
 import multiprocessing
 import time
-from collections.abc import Iterator
-from multiprocessing.queues import Queue
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice, takewhile
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -15,7 +15,8 @@ from tests.simulation.stage import Outcome, Stage, play
 
 SEEDS: Final = Path(__file__).with_name("seeds.txt")
 """Schedules that once broke something: played first, for ever."""
-COLLECT_EVERY: Final = 20
+SHARE: Final = 200
+"""So many schedules are played by one process, whose garbage is some 200 MiB then."""
 TELL_SECONDS: Final = 10.0
 
 
@@ -25,15 +26,12 @@ def seeds() -> list[int]:
     return [int(line.partition("#")[0]) for line in lines if line.partition("#")[0].strip()]
 
 
-def outcomes(numbers: Iterator[int]) -> Iterator[Outcome]:
-    """Play the schedules of `numbers`; garbage is collected between them only, which is what makes them repeatable and quick."""
+def outcomes(numbers: Iterable[int]) -> Iterator[Outcome]:
+    """Play the schedules of `numbers`; nothing is collected meanwhile, which is what makes them repeatable and quick."""
     silence()
     gc.disable()
-    gc.freeze()
-    for place, number in enumerate(numbers):
+    for number in numbers:
         yield play(number).outcome()
-        if place % COLLECT_EVERY == 0:
-            gc.collect()
 
 
 def drive(
@@ -43,60 +41,57 @@ def drive(
 
     Returns 1 if anything broke.
     """
-    first = seeds() if known else []
-    queue: Queue[Any] = multiprocessing.Queue()
     until = time.monotonic() + seconds if seconds else float("inf")
-    workers = [
-        multiprocessing.Process(
-            target=_share, args=([*first[job::jobs], *range(seed + job, seed + count, jobs)], until, queue), daemon=True
-        )
-        for job in range(jobs)
-    ]
-    for worker in workers:
-        worker.start()
-    played = _watch(queue, jobs, count, keep=keep)
-    for worker in workers:
-        worker.join()
-    return played
+    numbers = chain(seeds() if known else [], range(seed, seed + count))
+    played = Played(count, keep=keep)
+    # A process's garbage is never collected: it plays one share, and goes with all it made.
+    with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
+        for share in pool.imap_unordered(_play_share, _shares(numbers, until)):
+            played.take(share)
+    return played.tell()
 
 
-def _share(numbers: list[int], until: float, queue: "Queue[Any]") -> None:
-    waiting: list[Outcome] = []
-    for outcome in outcomes(iter(numbers)):
-        waiting.append(outcome)
-        late = time.monotonic() > until
-        if outcome.broken or len(waiting) >= COLLECT_EVERY or late:
-            queue.put(waiting)
-            waiting = []
-        if late:
-            break
-    queue.put(waiting)
-    queue.put(None)
+def _shares(numbers: Iterator[int], until: float) -> Iterator[tuple[list[int], float]]:
+    while share := list(islice(numbers, SHARE)):
+        yield share, until
 
 
-def _watch(queue: "Queue[Any]", jobs: int, count: int, *, keep: bool) -> int:
-    """Gather outcomes until every process is done; print how it goes."""
-    began = told = time.monotonic()
-    done = failed = facts = steps = ended = 0
-    while ended < jobs:
-        batch: list[Outcome] | None = queue.get()
-        if batch is None:
-            ended += 1
-            continue
-        for outcome in batch:
-            done, facts, steps = done + 1, facts + outcome.facts, steps + outcome.steps
+def _play_share(share: tuple[list[int], float]) -> list[Outcome]:
+    numbers, until = share
+    return list(outcomes(takewhile(lambda _: time.monotonic() < until, numbers)))
+
+
+class Played:
+    """What the schedules came to so far."""
+
+    def __init__(self, count: int, *, keep: bool) -> None:
+        self.count = count
+        self.keep = keep
+        self.began = self.told = time.monotonic()
+        self.done = self.failed = self.facts = self.steps = 0
+
+    def take(self, share: list[Outcome]) -> None:
+        """Count the outcomes of a share; print what broke, and now and then how it goes."""
+        for outcome in share:
+            self.done += 1
+            self.facts += outcome.facts
+            self.steps += outcome.steps
             if outcome.broken:
-                failed += 1
-                _tell_broken(outcome, keep=keep)
-        if time.monotonic() - told > TELL_SECONDS:
-            told = time.monotonic()
-            print(f"{done:,} of {count:,} schedules, {done / (told - began):.0f}/s, {failed} broken", flush=True)
-    spent = time.monotonic() - began
-    print(
-        f"simulated {done:,} schedules in {spent:.0f} s: {facts:,} facts, {steps:,} steps, "
-        f"{failed} with something broken"
-    )
-    return 1 if failed else 0
+                self.failed += 1
+                _tell_broken(outcome, keep=self.keep)
+        if time.monotonic() - self.told > TELL_SECONDS:
+            self.told = time.monotonic()
+            rate = self.done / (self.told - self.began)
+            print(f"{self.done:,} of {self.count:,} schedules, {rate:.0f}/s, {self.failed} broken", flush=True)
+
+    def tell(self) -> int:
+        """Print the sum; return 1 if anything broke."""
+        spent = time.monotonic() - self.began
+        print(
+            f"simulated {self.done:,} schedules in {spent:.0f} s: {self.facts:,} facts, {self.steps:,} steps, "
+            f"{self.failed} with something broken"
+        )
+        return 1 if self.failed else 0
 
 
 def _tell_broken(outcome: Outcome, *, keep: bool) -> None:

@@ -147,7 +147,12 @@ class Node:
             self.stage.performed(self, key)
             return result
 
-        limits = Limits(agents_max=3, drain_seconds=3, ack_wait_seconds=SETTINGS.ack_wait_seconds)
+        limits = Limits(
+            agents_max=3,
+            drain_seconds=3,
+            ack_wait_seconds=SETTINGS.ack_wait_seconds,
+            pull_seconds=self.stage.scenario.pull_seconds,
+        )
         runtime = Runtime(system.bus, system.engine, system.queues, watched, limits=limits)
         while True:
             try:

@@ -28,11 +28,14 @@ WEIGHTS: Final = [weight for _, weight in TOOLS]
 
 
 class Provider:
-    """Answers for every model. `fails` is the chance that a call gives no answer; `foreign` is told of a stranger's words."""
+    """Answers for every model. `fails` is the chance that a call gives no answer, `turns` how many at most come before an end;
+    `foreign` is told of a stranger's words.
+    """
 
-    def __init__(self, world: World, *, fails: float, foreign: Callable[[str], None]) -> None:
+    def __init__(self, world: World, *, fails: float, turns: float, foreign: Callable[[str], None]) -> None:
         self.world = world
         self.fails = fails
+        self.turns = turns
         self.foreign = foreign
         self.calls = 0
 
@@ -72,7 +75,7 @@ class Provider:
         random = self.world.random.random
         if random() < 0.03:
             return (Text("I think."),)
-        if request.turn > 1 + random() * 4 or (not request.role.startswith("judge") and random() < 0.1):
+        if request.turn > 1 + random() * self.turns or (not request.role.startswith("judge") and random() < 0.1):
             return (self._end(request),)
         if request.role.startswith("judge"):
             return (self._end(request),)

@@ -28,8 +28,13 @@ KINDS: tuple[tuple[FaultKind, float], ...] = (
     ("clock", 0.5),
     ("forget", 1),
 )
-SMALL = 0.75
-"""How many schedules are of one run with one step: most faults show there, and it is played four times as fast."""
+Size = Literal["tiny", "small", "large"]
+SIZES: tuple[tuple[Size, float], ...] = (("tiny", 0.55), ("small", 0.35), ("large", 0.1))
+"""Tiny: a run of one step and hardly a tool call, where what breaks hits each moment in turn; small: a step; large: up to three
+runs of four steps. Most bugs show in the smallest, which are played ten times as fast as the largest.
+"""
+SPREAD: dict[Size, float] = {"tiny": 0.8, "small": 1.3, "large": 2.1}
+"""Faults come within 50 times ten to the power of this steps at most."""
 MAKER = RoleFile("maker", "makes", "Make it.")
 SECOND = RoleFile("second", "makes when the maker cannot", "Make it still.")
 JUDGE = RoleFile("judge", "judges", "Judge it.", ("submit_verdict", "peek"))
@@ -70,12 +75,18 @@ class Scenario(msgspec.Struct, frozen=True):
     skews_ms: tuple[int, ...]
     seconds: float
     """How long the bad weather lasts at most."""
+    pull_seconds: float
+    """For how long a worker's request for work stays open: mostly long, since an idle worker's requests are what costs time here."""
+    turns: float
+    """Up to how many turns an agent takes before it finishes."""
 
 
 def draw(random: Random) -> Scenario:
     """Draw a scenario."""
     chance = random.random
-    small = chance() < SMALL
+    sizes: list[Size] = [each for each, _ in SIZES]
+    (size,) = random.choices(sizes, [weight for _, weight in SIZES])
+    small = size != "large"
     workers = 1 if chance() < 0.1 else 3 if chance() < 0.2 and not small else 2
     runs = 1 if small or chance() < 0.6 else 2 if chance() < 0.7 else 3
     harsh = chance()
@@ -92,11 +103,13 @@ def draw(random: Random) -> Scenario:
         workers=workers,
         starts=tuple(_start(random, number, steps_max=1 if small else 4) for number in range(runs)),
         weather=weather,
-        faults=_faults(random, workers, spread=1.0 if small else 1.8),
+        faults=_faults(random, workers, spread=SPREAD[size]),
         provider_fails=0.0 if chance() < 0.6 else chance() * 0.3,
         absent=chance() < 0.15,
         skews_ms=tuple(int((chance() - 0.5) * 4000) if chance() < 0.5 else 0 for _ in range(workers + 1)),
         seconds=5 + chance() ** 2 * (30 if small else 150),
+        pull_seconds=2.0 if chance() < 0.2 else 30.0,
+        turns=1.0 if size == "tiny" else 4.0,
     )
 
 
@@ -104,7 +117,7 @@ def _faults(random: Random, workers: int, *, spread: float) -> tuple[Fault, ...]
     count = 0 if random.random() < 0.1 else 1 + int(random.random() ** 2 * 7)
     kinds: list[FaultKind] = [kind for kind, _ in KINDS]
     weights = [weight for _, weight in KINDS]
-    steps = 10 ** (2.0 + random.random() * spread)
+    steps = 10 ** (1.7 + random.random() * spread)
     found = [
         Fault(
             step=int(random.random() * steps),

@@ -64,7 +64,10 @@ class Stage:
         self.target = Target(self.world, self.checks.hit)
         self.blobs = Blobs(self.world, {})
         self.provider = Provider(
-            self.world, fails=self.scenario.provider_fails, foreign=lambda words: self.checks.fail("I8", words)
+            self.world,
+            fails=self.scenario.provider_fails,
+            turns=self.scenario.turns,
+            foreign=lambda words: self.checks.fail("I8", words),
         )
         self.loses_tickets = any(fault.kind in LOSES_TICKETS for fault in self.scenario.faults)
         self.calm = False
