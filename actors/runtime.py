@@ -17,7 +17,7 @@ from events.jetstream.api import CALLBOARD, CALLBOARD_INBOX
 from events.jetstream.connection import Bus
 from events.jetstream.pull import EXPIRES_SECONDS
 from events.jetstream.queues import Delivery, Pull, Queues
-from events.jetstream.streams import INBOX_CONSUMER
+from events.jetstream.streams import ACK_WAIT_SECONDS, INBOX_CONSUMER
 from events.log import LogError, LogUnavailable
 from events.subjects import Address, parse_fact
 from toolbox.errors import FilesAway
@@ -35,7 +35,7 @@ class Limits(msgspec.Struct, frozen=True):
     turns_max: int = 128
     tools_max: int = 32
     drain_seconds: float = 10.0
-    ack_wait_seconds: float = 4.0
+    ack_wait_seconds: float = ACK_WAIT_SECONDS
     pull_seconds: float = EXPIRES_SECONDS
     """For so long a request for work stays open."""
 

@@ -46,7 +46,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     log_format: Literal["text", "json"] = "json"
     replicas: int = 1
     log_bytes_max: int = 0  # what the log may take; 0: as much as the disk has
-    ack_wait_seconds: float = 4.0
+    ack_wait_seconds: float = 3.0
     drain_seconds: float = 10.0
     otel: dict[str, str] = {}  # OTEL_*
 

@@ -27,7 +27,7 @@ from events.subjects import EVERY_COMMAND, EVERY_FACT, EVERY_TIMER, LIVE_SOURCE,
 SERVER_MIN: Final = (2, 15)
 CONSUMERS_MAX: Final = 1_000_000
 INBOX_CONSUMER: Final = "inbox"
-ACK_WAIT_SECONDS: Final = 4.0
+ACK_WAIT_SECONDS: Final = 3.0
 """Twice this is under ten seconds: what a killed worker held may come to a stopped one before it comes to a living one."""
 ACK_PENDING_MAX: Final = 20_000
 BEGINNING: Final = ("deliver_policy", "opt_start_seq")

@@ -45,7 +45,7 @@ async def test_both_streams_are_made_with_their_settings(bus: Bus) -> None:
 
     consumer = (await info(bus, f"CONSUMER.INFO.{CALLBOARD_INBOX}.inbox"))["config"]
     assert (consumer["filter_subject"], consumer["ack_policy"]) == ("cb.*.cmd.>", "explicit")
-    assert (consumer["ack_wait"], consumer["max_deliver"]) == (4_000_000_000, -1)
+    assert (consumer["ack_wait"], consumer["max_deliver"]) == (3_000_000_000, -1)
 
 
 async def test_made_twice_and_at_the_same_time_is_no_matter(bus: Bus) -> None:
