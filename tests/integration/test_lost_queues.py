@@ -50,6 +50,14 @@ async def test_queues_lost_in_the_middle_of_a_run_begin_with_it_again_and_it_end
             assert await begins_at(one, queue) == first
 
 
+async def test_the_queue_of_runs_lost_before_any_worker_found_it_is_made_again(nats_url: str, tmp_path: Path) -> None:
+    async with rig(nats_url, tmp_path, cassette(a=turns()), workers=0) as one:
+        run = await one.start(step("a"))
+        await lose(one, "run")
+        one.work(0)
+        assert (await one.end(run))[-1].type == "run.succeeded.v1"
+
+
 async def test_with_no_run_unfinished_a_lost_queue_begins_behind_the_log(nats_url: str, tmp_path: Path) -> None:
     async with rig(nats_url, tmp_path, cassette(a=turns())) as one:
         await one.end(await one.start(step("a")))

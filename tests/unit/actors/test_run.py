@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from actors.decider import Advance, Cancel, Nudge, Refused, Schedule, Send, TimerFired
 from actors.run import CANCEL_TIMER, RUN, WATCH_MS, StartRun
@@ -272,6 +273,15 @@ def test_the_watch_doubles_while_nothing_moves_and_ignores_timers_nobody_asked_f
     assert intervals == [WATCH_MS, WATCH_MS * 2, WATCH_MS * 4]
     assert story.when(Nudge(id="cmd_n", now_ms=NOW, floors={})) == []
     assert story.when(Advance(id="x", now_ms=NOW)) == []
+
+
+def test_a_watch_whose_time_was_over_as_it_was_set_does_not_go_back_in_time() -> None:
+    story = run(step("a"))
+    assert story.state.watch is not None
+    late = replace(story.state.watch, at=story.now - 3_600_000)
+    story.given(late)
+    (timer,) = story.when(TimerFired(id="cmd_t", now_ms=story.now, timer=late.timer))
+    assert timer.at == story.now + WATCH_MS  # type: ignore[attr-defined]
 
 
 FINAL = AgentFailed(code="broken", reason="it cannot be done", final=True)
