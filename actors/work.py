@@ -88,11 +88,7 @@ class Work:
             news = await turn.answer(command)
             await turn.go_on()
             request = turn.performable()
-            begun = (
-                request is not None
-                and not any(isinstance(one.fact, BEGINNINGS) for one in turn.appended)
-                and (delivery.delivered > 1 or request.begun)
-            )
+            begun = request is not None and not _began(turn) and (delivery.delivered > 1 or request.begun)
             if begun and delivery.delivered == 1 and await self._held_elsewhere(delivery.seq):
                 await give_back(held, HELD_NAK_SECONDS)
                 return
@@ -154,8 +150,8 @@ class Work:
                 next_, handed = turn.performable(), turn.unmade(everything=False)
 
         await until_answered(bring)
-        if _refused(turn):
-            held.lost = True
+        if _refused(turn) or (next_ is not None and not _began(turn)):
+            held.lost = True  # whoever stored that the next one begins has the ticket now
             return None
         await hand_over_all(self.engine, box.address, handed)
         return next_
@@ -321,6 +317,11 @@ class Work:
             await box.read_on()
             raised = TurnRaised(id=id_, now_ms=self.engine.clock.now_ms(), message=message, error=error)
             await turn.decide(raised)
+
+
+def _began(turn: Turn) -> bool:
+    """Tell whether this turn stored that what its ticket is for begins."""
+    return any(isinstance(one.fact, BEGINNINGS) for one in turn.appended)
 
 
 def _refused(turn: Turn) -> bool:
