@@ -5,8 +5,9 @@ A turn holds its actor's mailbox while it loads, decides and appends; performing
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Generic
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -16,6 +17,7 @@ from actors.decider import Decider, State
 from actors.run import RUN
 from actors.tool import TOOL
 from actors.workspace_budget import WORKSPACE
+from events import codec
 from events.envelope import Entry, Record
 from events.fact import Fact, type_of
 from events.log import Conflict, Log, LogUnavailable
@@ -29,9 +31,18 @@ DECIDERS: Final[Mapping[ActorKind, Decider[Any]]] = {
     "budget": WORKSPACE,
 }
 REPLICA_SECONDS_MAX: Final = 5.0
-MAILBOXES_MAX: Final = 4096
+MAILBOX_BYTES_MAX: Final = 256 * 1024 * 1024
+"""For the states of all actors that a process knows."""
+BOX_BYTES: Final = 1024
+RECORD_BYTES: Final = 512
+BODY_FACTOR: Final = 2
+"""A mailbox takes about so much for itself, for each fact, and for each byte of a fact (measured on the recorded histories)."""
 
 log = structlog.get_logger()
+
+
+def _uncounted(more: int) -> None:
+    """A mailbox that nobody keeps counts for nobody."""
 
 
 class Mailbox(Generic[State]):
@@ -43,6 +54,9 @@ class Mailbox(Generic[State]):
         self.facts = facts
         self.state: State = decider.initial(address)
         self.position = 0
+        self.bytes = BOX_BYTES
+        """About what the state takes."""
+        self.grew: Callable[[int], None] = _uncounted
         self.turn = asyncio.Lock()
 
     @property
@@ -91,7 +105,7 @@ class Mailbox(Generic[State]):
             time_ms=time_ms,
             causation=causation,
             version=entry.version,
-            body=b"",
+            body=codec.encode(fact),
             engine=engine,
         )
         log.debug("appended", type=type_of(fact), to=to, seq=seq, actor=str(self.address))
@@ -119,30 +133,52 @@ class Mailbox(Generic[State]):
         if record.seq > self.position:
             self.state = self.decider.evolve(self.state, record)
             self.position = record.seq
+            more = RECORD_BYTES + BODY_FACTOR * len(record.body)
+            self.bytes += more
+            self.grew(more)
 
 
 class Mailboxes:
-    """The mailboxes of a worker, the least recently used dropped first; a dropped one is loaded again from the log."""
+    """The mailboxes of a process, bounded in bytes: the least recently used is dropped first, and loaded again when it is wanted.
 
-    def __init__(self, facts: Log, *, limit: int = MAILBOXES_MAX) -> None:
+    One that somebody still holds is not made twice: an actor has one mailbox here (rule T4).
+    """
+
+    def __init__(self, facts: Log, *, bytes_max: int = MAILBOX_BYTES_MAX) -> None:
         self.facts = facts
-        self.limit = limit
+        self.bytes_max = bytes_max
+        self.bytes = 0
+        """About what all states take."""
         self._boxes: OrderedDict[Address, Mailbox[Any]] = OrderedDict()
+        self._alive: WeakValueDictionary[Address, Mailbox[Any]] = WeakValueDictionary()
+
+    def __iter__(self) -> Iterator[Mailbox[Any]]:
+        return iter(list(self._boxes.values()))
 
     def of(self, address: Address) -> Mailbox[Any]:
         """Return the actor's mailbox."""
         box = self._boxes.get(address)
         if box is None:
-            box = self._boxes[address] = Mailbox(address, DECIDERS[address.kind], self.facts)
+            box = self._alive.get(address) or Mailbox(address, DECIDERS[address.kind], self.facts)
+            self._alive[address] = self._boxes[address] = box
+            self._count(box.bytes)
+            box.grew = self._count
         self._boxes.move_to_end(address)
-        self._drop_oldest()
         return box
 
     def forget(self, address: Address) -> None:
         """Drop an actor's state, as after its end."""
-        self._boxes.pop(address, None)
+        box = self._boxes.pop(address, None)
+        if box is not None:
+            box.grew = _uncounted
+            self.bytes -= box.bytes
 
-    def _drop_oldest(self) -> None:
-        for address in list(self._boxes)[: max(0, len(self._boxes) - self.limit)]:
-            if not self._boxes[address].turn.locked():
-                del self._boxes[address]
+    def clear(self) -> None:
+        """Drop all states."""
+        for address in list(self._boxes):
+            self.forget(address)
+
+    def _count(self, more: int) -> None:
+        self.bytes += more
+        while self.bytes > self.bytes_max and len(self._boxes) > 1:
+            self.forget(next(iter(self._boxes)))

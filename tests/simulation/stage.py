@@ -265,7 +265,7 @@ class Stage:
             case "clock":
                 node.clock.skew_ms += int((chance() - 0.5) * 2 * 3_600_000)
             case "forget":
-                node.system.boxes._boxes.clear()
+                node.system.boxes.clear()
 
     def _stop(self, name: str) -> None:
         """Stop a worker, until what it has in its hand has gone to another."""
@@ -424,7 +424,8 @@ class Stage:
     def _states(self) -> None:
         """A worker's warm state is the fold of the log up to where it read (I2)."""
         for node in self.workers:
-            for address, box in node.system.boxes._boxes.items() if node.loop.alive else ():
+            for box in node.system.boxes if node.loop.alive else ():
+                address = box.address
                 prefix = address.scope[:-1]
                 known = {stored.seq for stored in self.server.scopes.get(prefix, []) if stored.seq <= box.position}
                 records = [record for record in self.checks.records if record.seq in known]
