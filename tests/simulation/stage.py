@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from asyncio import events
+from asyncio import events, tasks
 from typing import Any, Final
 
 import msgspec
@@ -471,4 +471,6 @@ def play(seed: int, *, telling: bool = False) -> Stage:
     finally:
         stage.close()
         events._set_running_loop(None)
+        # asyncio keeps each task by a hash that the next schedule gives out again; the set's name is Python's own affair
+        getattr(tasks, "_all_tasks" if hasattr(tasks, "_all_tasks") else "_scheduled_tasks").clear()
     return stage
