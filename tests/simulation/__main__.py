@@ -19,13 +19,22 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.0, help="stop after so many seconds (0: never)")
     parser.add_argument("--keep", action="store_true", help="note the seeds that fail in seeds.txt")
     parser.add_argument("--known", action="store_true", help="play those that once failed first")
+    parser.add_argument("--tally", type=Path, metavar="FILE", help="append what it came to there, a line of JSON")
     parser.add_argument("--dump", metavar="FILE", help="write the log of the one schedule there, a message a line")
     given = parser.parse_args()
     if given.dump:
         return dump(given.seed, Path(given.dump))
     if given.count == 1 and not given.known:
         return tell(given.seed)
-    return drive(given.seed, given.count, jobs=given.jobs, seconds=given.seconds, keep=given.keep, known=given.known)
+    return drive(
+        given.seed,
+        given.count,
+        jobs=given.jobs,
+        seconds=given.seconds,
+        keep=given.keep,
+        known=given.known,
+        tally=given.tally,
+    )
 
 
 if __name__ == "__main__":

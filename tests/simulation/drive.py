@@ -35,11 +35,18 @@ def outcomes(numbers: Iterable[int]) -> Iterator[Outcome]:
 
 
 def drive(
-    seed: int, count: int, *, jobs: int = 1, seconds: float = 0.0, keep: bool = False, known: bool = False
+    seed: int,
+    count: int,
+    *,
+    jobs: int = 1,
+    seconds: float = 0.0,
+    keep: bool = False,
+    known: bool = False,
+    tally: Path | None = None,
 ) -> int:
     """Play `count` schedules from `seed` on, at most for `seconds`, those that are `known` to have failed before them.
 
-    Returns 1 if anything broke.
+    Returns 1 if anything broke; what it came to is one more line of `tally`.
     """
     until = time.monotonic() + seconds if seconds else float("inf")
     numbers = chain(seeds() if known else [], range(seed, seed + count))
@@ -48,6 +55,9 @@ def drive(
     with multiprocessing.get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
         for share in pool.imap_unordered(_play_share, _shares(numbers, until)):
             played.take(share)
+    if tally is not None:
+        with tally.open("ab") as file:
+            file.write(msgspec.json.encode({"first": seed, **played.sums()}) + b"\n")
     return played.tell()
 
 
@@ -83,6 +93,17 @@ class Played:
             self.told = time.monotonic()
             rate = self.done / (self.told - self.began)
             print(f"{self.done:,} of {self.count:,} schedules, {rate:.0f}/s, {self.failed} broken", flush=True)
+
+    def sums(self) -> dict[str, int]:
+        """Return what the schedules came to, and in how many seconds."""
+        spent = round(time.monotonic() - self.began)
+        return {
+            "schedules": self.done,
+            "seconds": spent,
+            "facts": self.facts,
+            "steps": self.steps,
+            "broken": self.failed,
+        }
 
     def tell(self) -> int:
         """Print the sum; return 1 if anything broke."""
