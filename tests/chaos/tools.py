@@ -4,7 +4,7 @@ import asyncio
 import json
 from typing import Any
 
-from tests.chaos.target import DONE, HOST
+from tests.chaos.target import DONE, DROPPED, HOST
 from toolbox.tool import Context, ToolError, tool
 
 
@@ -26,7 +26,12 @@ async def ask(port: int, *, op: str, effect: str, kind: str, seconds: float = 0)
 
 
 async def _act(ctx: Context, kind: str, *, port: str, op: str, seconds: str) -> str:
-    return await ask(int(port), op=op, effect=ctx.effect_id, kind=kind, seconds=float(seconds))
+    said = await ask(int(port), op=op, effect=ctx.effect_id, kind=kind, seconds=float(seconds))
+    if said == DROPPED:
+        raise ToolError(
+            "denied", "who asked before what became of this was told that it did not happen, and so it stays"
+        )
+    return said
 
 
 async def was_done(ctx: Context, arguments: Any) -> str | None:
