@@ -65,15 +65,34 @@ class Mailbox(Generic[State]):
         state: Any = self.state
         return state.seen
 
-    async def read_to(self, upto: int) -> None:
+    def take_next(self, record: Record) -> bool:
+        """Take a record in hand in without reading, if nothing can stand between it and what was read: an actor's versions have
+        no gaps, and an agent's calls come behind its first fact. Returns whether it could.
+        """
+        mine = record.address == self.address and record.version == self.seen.version + 1
+        if not mine or (self.address.kind == "agent" and record.version > 1):
+            return False
+        self._take(record)
+        return True
+
+    def known_of(self, record: Record) -> int:
+        """Return how many unread records must be in the scope up to `record`: of a call that was not seen yet, all its facts."""
+        state: Any = self.state
+        calls: Mapping[str, Any] = getattr(state, "calls", {})
+        call = calls.get(record.address.call) if record.address != self.address else None
+        return record.version if call is not None and not call.created else 1
+
+    async def read_to(self, upto: int, *, known: int = 1) -> None:
         """Read the scope on until the record at `upto` was seen; a replica that is late is asked again (rule T1).
 
-        Raises LogUnavailable if it stays late.
+        Of how many unread records are known, `known`, the first request brings as many. Raises LogUnavailable if a replica
+        stays late.
         """
         deadline = asyncio.get_running_loop().time() + REPLICA_SECONDS_MAX
         while self.position < upto:
-            for record in await self.facts.load(self.address.scope, after=self.position):
+            for record in await self.facts.load(self.address.scope, after=self.position, known=known):
                 self._take(record)
+            known = 1
             if self.position < upto:
                 if asyncio.get_running_loop().time() > deadline:
                     raise LogUnavailable(f"a replica still lacks sequence {upto}")

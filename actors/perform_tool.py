@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import msgspec
 
 from actors import spans
+from actors.agent_calls import next_calls
 from actors.agent_state import AgentState
 from actors.decider import Perform
 from actors.mailbox import Mailboxes
@@ -135,10 +136,15 @@ class ToolCalls:
         return found, {}
 
     async def _agent(self, state: ToolState) -> AgentState:
-        """Read the agent that owns the call, at least up to the call's ticket: its branch is what the call works on."""
+        """Read the agent that owns the call, at least up to the call's ticket: its branch is what the call works on.
+
+        Where the agent itself has just asked for the call, nothing that the branch hangs on can be unread.
+        """
         box = self.boxes.of(state.address.at(state.address.step))
         async with box.turn:
-            await box.read_to(state.ticket)
+            agent: AgentState = box.state
+            if agent.request is None or all(one.id != state.address.call for one in next_calls(agent, agent.request)):
+                await box.read_to(state.ticket)
             return box.state
 
     def _branch(self, agent: AgentState, state: ToolState) -> tuple[tree.Branch, bool]:

@@ -110,10 +110,10 @@ class Work:
 
     async def _load(self, box: Mailbox[Any], record: Record, *, again: bool) -> None:
         """Read on as rule T1 wants; on a ticket that was handed out before, another may have begun what is not read yet."""
-        if not again and (record.address == box.address or box.address.kind == "agent"):
-            await box.read_to(record.seq)
-        else:
+        if again or (record.address != box.address and box.address.kind != "agent"):
             await box.read_on()
+        elif not box.take_next(record):
+            await box.read_to(record.seq, known=box.known_of(record))
 
     async def _perform(self, held: Held, box: Mailbox[Any], request: Perform, record: Record) -> Perform | None:
         """Perform an effect, bring its result to the actor, and return the next effect of the same ticket, if any."""
@@ -142,8 +142,10 @@ class Work:
         async def bring() -> None:
             nonlocal next_, handed
             async with box.turn:
-                await box.read_on()
-                await turn.answer(result)
+                # Its append is fenced, so that only one who has nothing to say must know that nothing is unread (rule T1).
+                if not await turn.answer(result):
+                    await box.read_on()
+                    await turn.answer(result)
                 if _refused(turn):
                     return  # whoever performs it now goes on: what we asked for here would hang on a ticket that is gone
                 await turn.go_on()

@@ -62,8 +62,11 @@ class Log(Protocol):
         """
         ...
 
-    async def load(self, scope: str, *, after: int = 0) -> list[Record]:
-        """Return the records of `scope` (a subject filter) with a sequence above `after`, in order, up to the end now."""
+    async def load(self, scope: str, *, after: int = 0, known: int = 1) -> list[Record]:
+        """Return the records of `scope` (a subject filter) with a sequence above `after`, in order, up to the end now.
+
+        Of how many the caller knows that they are there, `known`, one round trip brings that many.
+        """
         ...
 
     async def page(self, scope: str, *, after: int = 0, limit: int = BATCH_MAX) -> list[Record]:

@@ -50,7 +50,8 @@ class MemoryLog:
         self._grown = asyncio.Event()
         return stored.seq
 
-    async def load(self, scope: str, *, after: int = 0) -> list[Record]:
+    async def load(self, scope: str, *, after: int = 0, known: int = 1) -> list[Record]:
+        del known
         return [stored.record for stored in self._matching(scope, after=after)]
 
     async def page(self, scope: str, *, after: int = 0, limit: int = BATCH_MAX) -> list[Record]:

@@ -46,8 +46,8 @@ class JetStreamLog:
     async def append(self, entry: Entry, *, expected: int) -> int:
         return await self._appends.append(entry, expected=expected)
 
-    async def load(self, scope: str, *, after: int = 0) -> list[Record]:
-        return [_record(stored) for stored in await self._reads.scope(scope, after=after)]
+    async def load(self, scope: str, *, after: int = 0, known: int = 1) -> list[Record]:
+        return [_record(stored) for stored in await self._reads.scope(scope, after=after, known=known)]
 
     async def page(self, scope: str, *, after: int = 0, limit: int = BATCH_MAX) -> list[Record]:
         return [_record(stored) for stored in await self._reads.scope(scope, after=after, limit=limit)]

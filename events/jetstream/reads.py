@@ -1,6 +1,7 @@
 """Reading a scope by direct get: no consumer on the server, one round trip a batch.
 
-The first request asks for one message and learns how many follow, so that no request searches beyond the last of them.
+The first request asks for one message, or for as many as are known to be there, and learns how many follow: no request
+searches beyond the last of them.
 """
 
 from collections.abc import Callable
@@ -37,10 +38,13 @@ class Reads:
         self._bus = bus
         self._subject = f"$JS.API.DIRECT.GET.{stream}"
 
-    async def scope(self, scope: str, *, after: int, limit: int | None = None) -> list[Stored]:
-        """Return the first `limit` messages of `scope` above `after`, or all there are now. Raises LogUnavailable."""
+    async def scope(self, scope: str, *, after: int, limit: int | None = None, known: int = 1) -> list[Stored]:
+        """Return the first `limit` messages of `scope` above `after`, or all there are now; `known` of them are there.
+
+        Raises LogUnavailable.
+        """
         found: list[Stored] = []
-        count = 1
+        count = min(known, BATCH_MAX, limit or BATCH_MAX)
         while limit is None or len(found) < limit:
             batch, pending = await self._batch(scope, start=after + 1, count=count)
             found += batch

@@ -194,6 +194,11 @@ class LogContract:
         assert await log.load(RUN.scope, after=seqs[-1]) == []
         assert await log.load(RUN.scope, after=seqs[-1] + 1000) == []
 
+    @pytest.mark.parametrize("known", [1, 2, 6, 50])
+    async def test_all_is_loaded_however_many_the_caller_knew_of(self, log: Log, known: int) -> None:
+        seqs = await grow(log, RUN, 6)
+        assert seqs_of(await log.load(RUN.scope, after=seqs[0], known=known)) == seqs[1:]
+
     async def test_a_page_ends_at_its_limit_and_the_next_goes_on(self, log: Log) -> None:
         seqs = await grow(log, RUN, 7)
         first = await log.page(RUN.scope, limit=3)

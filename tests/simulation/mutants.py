@@ -107,8 +107,8 @@ MUTANTS: Final = (
     Mutant(
         "T4: results are brought without the mailbox",
         "actors.work",
-        "            async with box.turn:\n                await box.read_on()\n                await turn.answer(result)",
-        "            if True:\n                await box.read_on()\n                await turn.answer(result)",
+        "            async with box.turn:\n                # Its append",
+        "            if True:\n                # Its append",
     ),
     # T5
     Mutant("T5: no word while at work", "actors.held", "await held.delivery.progress()", "pass"),

@@ -58,9 +58,9 @@ class SlowLog(MemoryLog):
             return await super().append(entry, expected=expected)
         return seq
 
-    async def load(self, scope: str, *, after: int = 0) -> list[Record]:
+    async def load(self, scope: str, *, after: int = 0, known: int = 1) -> list[Record]:
         await self._wait()
-        return await super().load(scope, after=after)
+        return await super().load(scope, after=after, known=known)
 
     async def last(self, scope: str) -> int:
         await self._wait()

@@ -57,9 +57,9 @@ class SlowLog(MemoryLog):
         await pause(self.chance)
         return seq
 
-    async def load(self, scope: str, *, after: int = 0) -> list[Record]:
+    async def load(self, scope: str, *, after: int = 0, known: int = 1) -> list[Record]:
         await pause(self.chance)
-        return await super().load(scope, after=after)
+        return await super().load(scope, after=after, known=known)
 
 
 async def pause(chance: Random) -> None:
