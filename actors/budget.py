@@ -18,8 +18,26 @@ OUTPUT_TOKENS_MIN: Final = 4_096
 """A call that cannot have so long an answer is not worth making."""
 SLICE_CALLS: Final = 8
 SLICE_TOOL_CALLS: Final = 16
+SET_AS: Final = {"cost_micros": "usd", "wall_seconds": "wall"}
+"""What people call a limit where they set it, if not by its field."""
 BYTES_PER_TOKEN: Final = 3
 """Fewer than models take for English or code (3.5 to 4), so that the estimate is on the safe side."""
+
+
+def dollars(micros: int) -> str:
+    """Write millionths of a US dollar, none left out: $0.0472, $2."""
+    whole, rest = divmod(micros, 1_000_000)
+    return f"${whole}.{rest:06d}".rstrip("0").rstrip(".")
+
+
+def said(name: str, number: int) -> str:
+    """Write so much of what a limit counts, in the unit people set it in."""
+    return dollars(number) if name == "cost_micros" else str(number)
+
+
+def too_low(field: str, name: str, value: int, committed: int) -> str:
+    """Say that a limit is set below what is committed already."""
+    return f"{field}.{SET_AS.get(name, name)}: {said(name, value)} is less than the {said(name, committed)} used and reserved"
 
 
 def spent(usage: Usage) -> Amount:

@@ -8,6 +8,7 @@ from actors import run_retry
 from actors.child import ChildDone
 from actors.decider import (
     TURNS_FAILED_MAX,
+    Advance,
     Cancel,
     Command,
     Decider,
@@ -49,7 +50,7 @@ from actors.run_results import AgentEnded, CallEnded, agent_ended, call_ended
 from actors.run_state import RunState, Step, evolve
 from actors.run_wants import create
 from actors.workspace_budget import ReserveBudget, ReturnBudget
-from events.budget import BudgetRaised
+from events.budget import BudgetExhausted, BudgetRaised
 from events.fact import Fact
 from events.ids import derive
 from events.run import (
@@ -180,6 +181,16 @@ def _stopped(cancel: RunCancelRequested) -> RunCanceled | RunTimedOut:
 def _watch(state: RunState, interval_ms: int, command: Command) -> TimerSet:
     at = command.now_ms + interval_ms
     return TimerSet(timer=derive("tmr", command.now_ms, str(state.address), at), at=at, purpose="watch")
+
+
+def out_of_budget(state: RunState, now_ms: int) -> BudgetExhausted | None:
+    """Return what the run is out of, also when a raise was too small and only its next turn will say so."""
+    if state.purse is None or state.end is not None:
+        return None
+    if state.purse.exhausted is not None:
+        return state.purse.exhausted
+    going_on = decide(replace(state, paused=None), Advance(id="", now_ms=now_ms))
+    return next((fact for fact in going_on if isinstance(fact, BudgetExhausted)), None)
 
 
 def _ready(state: RunState, now_ms: int) -> list[Step]:

@@ -180,7 +180,7 @@ def raised(state: RunState, command: RaiseBudget) -> list[Fact]:
         least = getattr(purse.committed, name, 0)
         value = wanted[name]
         if value is not None and value < least:
-            raise Refused("below_committed", f"budget.{name}: {value} is less than the {least} used and reserved")
+            raise Refused("below_committed", budget.too_low("budget", name, value, least))
     new = Budget(**wanted)
     return [] if new == purse.total else [BudgetRaised(budget=new, by=command.by, reason=command.reason)]
 
@@ -189,7 +189,8 @@ def _wanted(name: str, now: int | None, command: RaiseBudget) -> int | None:
     set_, add = getattr(command.budget, name), getattr(command.add, name)
     if now is None:
         if set_ is not None or add is not None:
-            raise Refused("not_limited", f"budget.{name}: the run has no such limit, and none is put on it under way")
+            set_as = budget.SET_AS.get(name, name)
+            raise Refused("not_limited", f"budget.{set_as}: the run has no such limit, and none is put on it under way")
         return None
     return (now if set_ is None else set_) + (add or 0)
 

@@ -126,7 +126,7 @@ def below(state: RunState, request: RunRequested, now_ms: int) -> RunRequested:
     if purse.total.depth is not None and purse.total.depth < 1:
         raise Refused("budget_depth", "budget.depth: no run may begin under this one; do it here")
     if purse.over(now_ms):
-        raise Refused("budget_spent", "budget.wall_seconds: the run's time is over; nothing can begin under it")
+        raise Refused("budget_spent", "budget.wall: the run's time is over; nothing can begin under it")
     own = request.budget or Budget()
     limits, seconds = purse.limits, own.wall_seconds
     if purse.until:

@@ -115,7 +115,7 @@ def _limited(state: WorkspaceState, command: LimitWorkspace) -> list[Fact]:
     for name in budget.DIMENSIONS:
         most, least = getattr(command.limit, name), getattr(taken, name)
         if most is not None and most < least:
-            raise Refused("below_committed", f"limit.{name}: {most} is less than the {least} used and reserved")
+            raise Refused("below_committed", budget.too_low("limit", name, most, least))
     if command.limit == state.limit:
         return []
     return [BudgetLimited(limit=command.limit, by=command.by, reason=command.reason)]

@@ -5,14 +5,15 @@ from typing import Final
 
 from actors import budget
 from actors.prices import list_prices, resolve_model
-from actors.purse import Purse
+from actors.run import out_of_budget
 from actors.run_budget import LIMITS, reserved_of
+from actors.run_state import RunState
 from actors.workspace_budget import WorkspaceState
 from events.blobs import Blobs
 from events.budget import Budget, Rate
 from events.envelope import rfc3339
 from events.run import Role
-from gateway.errors import invalid
+from gateway.errors import Fault, Problem
 from gateway.view.budget_lines import raise_line
 from gateway.view.budget_words import exhausted
 from gateway.views import BudgetLeft, BudgetView, WorkspaceBudgetView
@@ -28,7 +29,14 @@ def check_budget(asked: Budget, field: str = "budget") -> None:
     for name in LIMITS:
         value, least, most = getattr(asked, name), 0 if name == "depth" else 1, MOST.get(name, AMOUNT_MAX)
         if value is not None and not least <= value <= most:
-            raise invalid(f"/{field}/{name}", f"{value} must be {least} to {most}; leave it out for no limit")
+            rule = f"must be {budget.said(name, least)} to {budget.said(name, most)}; leave it out for no limit"
+            raise _invalid(field, name, f"{budget.said(name, value)} {rule}")
+
+
+def _invalid(field: str, name: str, rule: str) -> Problem:
+    """Return the problem of one limit: in the words it is set by, its pointer in those of the request."""
+    detail = f"{field}.{budget.SET_AS.get(name, name)}: {rule}"
+    return Problem(422, "invalid_request", detail, errors=(Fault(f"/{field}/{name}", rule),))
 
 
 def check_limit(asked: Budget) -> None:
@@ -36,7 +44,7 @@ def check_limit(asked: Budget) -> None:
     check_budget(asked, "limit")
     for name in ("wall_seconds", "depth"):
         if getattr(asked, name) is not None:
-            raise invalid(f"/limit/{name}", "a workspace limits tokens, cost_micros, model_calls and tool_calls")
+            raise _invalid("limit", name, "a workspace limits usd, tokens, model_calls and tool_calls")
 
 
 def limited(limit: Budget) -> tuple[str, ...]:
@@ -67,7 +75,7 @@ def _rate(model: str, overhead: int, *, money: bool) -> Rate:
     price = list_prices().price(resolve_model("" if model == "scripted" else model))
     if price is None:
         if money:
-            raise invalid("/budget/cost_micros", f"model {model!r} has no price; limit its tokens or model_calls")
+            raise _invalid("budget", "cost_micros", f"model {model!r} has no price; limit its tokens or model_calls")
         return Rate(overhead=overhead)
     long = price.long_prompt
     return Rate(
@@ -100,8 +108,13 @@ def workspace_view(state: WorkspaceState) -> WorkspaceBudgetView:
     )
 
 
-def view(run: str, purse: Purse) -> BudgetView:
-    """Return a run's budget as it is shown."""
+def view(state: RunState, now_ms: int) -> BudgetView | None:
+    """Return a run's budget as it is shown; None if it has none."""
+    purse, run = state.purse, state.address.run
+    if purse is None:
+        return None
+    out = out_of_budget(state, now_ms)
+    late_seconds = max(0, now_ms - purse.until) // 1000 if purse.until else 0
     used, held, left = purse.used, reserved_of(purse), purse.rest
     limits = purse.limits
     limited = [name for name in budget.DIMENSIONS if getattr(limits, name) is not None]
@@ -118,8 +131,8 @@ def view(run: str, purse: Purse) -> BudgetView:
             for name in limited
         },
         until=rfc3339(purse.until) if purse.until else None,
-        waits=exhausted(purse.exhausted) if purse.exhausted else None,
-        lacks=purse.exhausted.lacks if purse.exhausted else (),
-        waiting=purse.exhausted.keys if purse.exhausted else (),
-        hint=raise_line(run, purse.exhausted) if purse.exhausted else None,
+        waits=exhausted(out) if out else None,
+        lacks=out.lacks if out else (),
+        waiting=out.keys if out else (),
+        hint=raise_line(run, out, late_seconds=late_seconds) if out else None,
     )

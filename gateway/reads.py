@@ -103,8 +103,8 @@ class Reads:
         """Return what a run used, by model, role, step, day or in one."""
         await self._fresh(check_run(workspace, id_))
         used = shown.used(id_, group, await usage.usage_by(self.rows(), workspace, group, run=id_))
-        purse = (await self.operations.run_state(workspace, id_)).purse
-        return msgspec.structs.replace(used, budget=budgets.view(id_, purse)) if purse else used
+        budget = budgets.view(await self.operations.run_state(workspace, id_), self.system.clock.now_ms())
+        return msgspec.structs.replace(used, budget=budget) if budget else used
 
     async def result(self, workspace: str, id_: str) -> views.Result | views.Status:
         """Return what a run came to, or how it stands if it has not ended."""

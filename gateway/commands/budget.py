@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from gateway.commands.exits import OK, USAGE, Quit
+from gateway.commands.exits import OK, TIMED_OUT, USAGE, Quit
 from gateway.commands.options import Here, JsonOption, OutputOption, RunArgument, find_run, here, run_async
 
 FIELDS: Final = ("tokens", "usd", "model_calls", "tool_calls", "wall", "depth")
@@ -62,7 +62,10 @@ def budget(
     output: OutputOption = "table",
     json: JsonOption = False,
 ) -> None:
-    """Show what a run may use and has left, or raise it: a run that waits for its budget goes on."""
+    """Show what a run may use and has left, or raise it: a run that waits for its budget goes on.
+
+    Exit code 7 if it was raised and that is still too little to go on. `callboard help budgets` explains.
+    """
     if add and to:
         raise Quit(USAGE, "--add and --to: one of them, not both", hint=f"callboard runs budget {run} --add 1.00")
     asked = {"add": budget_of(add, "--add") if add else {}, "budget": budget_of(to, "--to") if to else {}}
@@ -74,15 +77,21 @@ async def _budget(at: Here, named: str, asked: dict[str, dict[str, int]], reason
     from gateway.commands.asking import who
     from gateway.view.budget_lines import budget_lines
 
+    raises = any(asked.values())
     async with at.client() as client:
         path = f"/v1/runs/{await find_run(client, named)}/budget"
-        if any(asked.values()):
+        if raises:
             body: dict[str, Any] = {**asked, "reason": reason, "by": who()}
             raw = bytes(await client.post(path, body, msgspec.Raw))
         else:
             raw = await client.raw(path)
     found = msgspec.json.decode(raw, type=views.BudgetView)
     at.screen.one(raw, id_=found.run, lines=lambda: budget_lines(found))
+    if raises and found.waits:
+        why = "" if at.screen.is_table else f": {found.waits}"
+        raise Quit(
+            TIMED_OUT, f"the budget is set, and still too small for the run to go on{why}", hint=found.hint or ""
+        )
     return OK
 
 

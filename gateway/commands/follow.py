@@ -147,7 +147,7 @@ class Watcher:
             await asyncio.sleep(SETTLE_SECONDS)
             self._changed.clear()
             if self.board.budget is not None and not self.screen.is_interactive:
-                hint = raise_line(self.board.run, self.board.budget)
+                hint = f"{raise_line(self.board.run, self.board.budget)}   why: callboard help budgets"
                 raise Quit(TIMED_OUT, exhausted(self.board.budget), hint=hint)
             for ask in list(self.board.asks.values()):
                 if ask.id not in self._asked:

@@ -8,6 +8,7 @@ import typer
 from gateway.commands.exits import MEANINGS, USAGE, Quit
 from gateway.commands.nouns import Noun, group
 from gateway.commands.options import JsonOption, OutputOption, here
+from gateway.commands.topics import TOPICS
 from gateway.view.paint import Piece, line
 from gateway.view.table import fields
 from gateway.view.text import pad
@@ -56,15 +57,24 @@ def fmt(ctx: typer.Context) -> None:
     raise typer.Exit(run())
 
 
-def help_(ctx: typer.Context, topic: Annotated[str, typer.Argument(help="exit-codes, or a command.")] = "") -> None:
-    """Explain a topic: exit-codes. Or a command."""
+def help_(
+    ctx: typer.Context, topic: Annotated[str, typer.Argument(help="exit-codes, budgets, or a command.")] = ""
+) -> None:
+    """Explain a topic: exit-codes, budgets. Or a command."""
     root: Any = ctx.find_root()
     at = here(ctx)
     if topic == "exit-codes":
         at.screen.lines(line(Piece(pad(str(code), 3, right=True), "bold"), "  ", said) for code, said in MEANINGS)
         return
+    if topic in TOPICS:
+        at.screen.lines(line(each) for each in TOPICS[topic].splitlines())
+        return
     command = root.command if not topic else root.command.get_command(root, topic)
     if command is None:
-        raise Quit(USAGE, f"no help on {topic[:60]!r}", hint="callboard help exit-codes, or callboard --help")
+        raise Quit(
+            USAGE,
+            f"no help on {topic[:60]!r}",
+            hint="callboard help exit-codes, callboard help budgets, or callboard --help",
+        )
     with type(root)(command, info_name=topic or None, parent=root if topic else None) as context:
         at.screen.write(command.get_help(context if topic else root))

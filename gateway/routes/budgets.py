@@ -70,9 +70,10 @@ async def limit_workspace(gateway: Gateway, caller: Caller, asked: LimitOfWorksp
 
 async def _view(gateway: Gateway, caller: Caller, run: str) -> views.BudgetView:
     state = await gateway.operations.run_state(caller.workspace, run)
-    if state.purse is None:
+    found = budgets.view(state, gateway.system.clock.now_ms())
+    if found is None:
         raise Problem(404, "no_budget", f"run {run} has no budget", hint="callboard run GOAL --budget 2.00")
-    return budgets.view(run, state.purse)
+    return found
 
 
 ROUTES: Final = (

@@ -10,20 +10,41 @@ from gateway.view.table import fields
 from gateway.view.text import clean, duration, listed, money, plural
 
 ADDS: Final = {
-    "cost_micros": "1.00",
-    "tokens": "tokens=200k",
-    "model_calls": "model_calls=20",
-    "tool_calls": "tool_calls=50",
-    "wall_seconds": "wall=10m",
+    "cost_micros": 1_000_000,
+    "tokens": 200_000,
+    "model_calls": 20,
+    "tool_calls": 50,
+    "wall_seconds": 600,
 }
+"""What is usually added; where twice of what is missing is more, that."""
 
 
-def raise_line(run: str, out: BudgetExhausted) -> str:
-    """Return the command that lets a run go on that is out of budget."""
+def raise_line(run: str, out: BudgetExhausted, *, late_seconds: int = 0) -> str:
+    """Return a command that lets a run go on that is out of budget; its time has been over for `late_seconds`."""
     if out.workspace:
         return "callboard admin budget   and then   callboard admin budget --to ..."
-    added = ",".join(ADDS[name] for name in out.lacks if name in ADDS) or ADDS["cost_micros"]
-    return f"callboard runs budget {out.above or run} --add {added}"
+    added = ",".join(_added(name, out, late_seconds) for name in out.lacks if name in ADDS)
+    return f"callboard runs budget {out.above or run} --add {added or '1.00'}"
+
+
+def _added(name: str, out: BudgetExhausted, late_seconds: int) -> str:
+    if name == "wall_seconds":
+        return f"wall={-(-(ADDS[name] + late_seconds) // 60)}m"
+    missing = getattr(out.need, name) - (getattr(out.left, name) or 0)
+    number = max(ADDS[name], _rounded_up(2 * missing))
+    match name:
+        case "cost_micros":
+            return f"{number / 1_000_000:.2f}"
+        case "tokens":
+            return f"tokens={number // 1_000}k"
+        case _:
+            return f"{name}={number}"
+
+
+def _rounded_up(number: int) -> int:
+    """Round up to two digits that count."""
+    unit = 10 ** max(len(str(number)) - 2, 0)
+    return -(-number // unit) * unit
 
 
 def budget_lines(found: views.BudgetView) -> list[Line]:

@@ -32,6 +32,8 @@ NAMES: Final = {
     "wall_seconds": "time",
     "depth": "depth",
 }
+COUNTED: Final = ("tokens", "cost_micros", "model_calls", "tool_calls")
+RESERVED: Final = "a call's worst case is reserved before it is made"
 
 
 def of_budget(fact: BudgetFact) -> Words:
@@ -82,26 +84,38 @@ def exhausted(fact: BudgetExhausted) -> str:
     out = listed(NAMES.get(name, name) for name in fact.lacks)
     if fact.workspace or fact.above:
         who_ = f"{clean(fact.above)} above it" if fact.above else "the workspace"
-        return f"out of budget: {who_} has too little ({out}), and {amount(fact.need)} are needed at least"
+        need = _of(fact.need, fact.lacks) or amount(fact.need)
+        return f"out of budget: {who_} has too little ({out}), and {need} needed at least ({RESERVED})"
     waits = f"; {listed(fact.keys)} would go on" if fact.keys else ""
     if "wall_seconds" in fact.lacks:
         return f"out of budget ({out}){waits}"
-    return f"out of budget ({out}): {amount(fact.need)} needed at least, {amount(fact.left) or 'nothing'} left{waits}"
+    need, left = _of(fact.need, fact.lacks), _of(fact.left, fact.lacks)
+    return f"out of budget ({out}): {need} needed at least ({RESERVED}), {left} left{waits}"
+
+
+def _of(found: Amount | Grant, lacks: tuple[str, ...]) -> str:
+    """Write of an amount only what is lacking: the rest explains nothing."""
+    return listed(part(name, getattr(found, name) or 0) for name in lacks if name in COUNTED)
 
 
 def amount(found: Amount | Grant | Budget) -> str:
     """Write what is counted; what is not limited, or not needed, is left out."""
-    zero = not isinstance(found, Amount)
-    parts = [
-        _part(found.tokens, f"{count(found.tokens or 0)} tokens", zero=zero),
-        _part(found.cost_micros, money(found.cost_micros or 0), zero=zero),
-        _part(found.model_calls, plural(found.model_calls or 0, "model call"), zero=zero),
-        _part(found.tool_calls, plural(found.tool_calls or 0, "tool call"), zero=zero),
-    ]
-    if isinstance(found, Budget):
-        parts.append(_part(found.wall_seconds, duration((found.wall_seconds or 0) * 1000), zero=zero))
-    return ", ".join(part for part in parts if part) or "nothing"
+    names = (*COUNTED, "wall_seconds") if isinstance(found, Budget) else COUNTED
+    least = 1 if isinstance(found, Amount) else 0
+    numbers: list[tuple[str, int | None]] = [(name, getattr(found, name)) for name in names]
+    return (
+        ", ".join(part(name, number) for name, number in numbers if number is not None and number >= least) or "nothing"
+    )
 
 
-def _part(number: int | None, text: str, *, zero: bool) -> str:
-    return "" if number is None or (number == 0 and not zero) else text
+def part(name: str, number: int) -> str:
+    """Write so much of one thing that a budget counts."""
+    match name:
+        case "cost_micros":
+            return money(number)
+        case "tokens":
+            return f"{count(number)} tokens"
+        case "wall_seconds":
+            return duration(number * 1000)
+        case _:
+            return plural(number, name.replace("_", " ").removesuffix("s"))

@@ -8,7 +8,7 @@ from gateway.view.budget_lines import raise_line
 from gateway.view.budget_words import exhausted
 from gateway.view.calls import call_words
 from gateway.view.paint import Line, Look, Piece, Tone, cut_line, line, line_width
-from gateway.view.text import clean, count, duration, listed, money, pad, plural, width
+from gateway.view.text import clean, count, duration, listed, money, pad, plural, width, wrapped
 
 KEY_MAX: Final = 24
 ROLE_MAX: Final = 20
@@ -83,7 +83,7 @@ def _foot(board: Board, now_ms: int, columns: int, look: Look) -> list[Line]:
     first = line(" ", status_sign(board.status, look), " ", Piece(word, status_tone(board.status)), told)
     whole = line(*first, Piece(dot, "dim"), more)
     summed = [whole] if line_width(whole) <= columns else [first, line("   ", more)]
-    return [line(), *summed, *_under(board, look), *_asked(board, look)]
+    return [line(), *summed, *_under(board, look), *_asked(board, columns, look)]
 
 
 def _under(board: Board, look: Look) -> list[Line]:
@@ -104,7 +104,7 @@ def _tokens(board: Board) -> str:
     return f"{count(taken)} in, {count(usage.output_tokens)} out, {money(usage.cost_micros)}{pretended}"
 
 
-def _asked(board: Board, look: Look) -> list[Line]:
+def _asked(board: Board, columns: int, look: Look) -> list[Line]:
     found: list[Line] = []
     for ask in board.asks.values():
         who = f"{ask.role or 'the run'} {ASKS.get(ask.kind, 'asks')}"
@@ -112,11 +112,10 @@ def _asked(board: Board, look: Look) -> list[Line]:
         found.append(line(" ", Piece(look.sign("asks"), "warn"), " ", Piece(f"{who}: {what}", "warn")))
         found.append(line("   ", Piece(answer_line(ask), "dim")))
     if board.budget is not None:
-        found.append(
-            line(" ", Piece(look.sign("asks"), "warn"), " ", Piece(f"the run is {exhausted(board.budget)}", "warn"))
-        )
-        way = raise_line(board.run, board.budget)
-        found.append(line("   ", Piece(way, "dim")))
+        first, *rest = wrapped(f"the run is {exhausted(board.budget)}", columns - 3)
+        found.append(line(" ", Piece(look.sign("asks"), "warn"), " ", Piece(first, "warn")))
+        found += [line("   ", Piece(each, "warn")) for each in rest]
+        found.append(line("   ", Piece(raise_line(board.run, board.budget), "dim")))
     return [line(), *found] if found else []
 
 

@@ -1,7 +1,10 @@
 """A run out of budget as its watcher sees it: who waits, what is lacking, and the command that lets it go on."""
 
+import pytest
+
 from events.budget import Amount, Budget, BudgetExhausted, BudgetRaised, BudgetShort, Grant
 from gateway.view.budget_lines import budget_lines, raise_line
+from gateway.view.budget_words import exhausted
 from gateway.view.paint import paint
 from gateway.views import BudgetLeft, BudgetView
 from tests.history import History
@@ -25,9 +28,10 @@ def out_of_budget() -> Story:
 def test_a_run_out_of_budget_needs_input_and_says_the_command() -> None:
     story = out_of_budget()
     assert board_of(story).status == "needs_input"
-    shown = drawn(story)
+    shown = " ".join(drawn(story).split())
     assert "waits for budget" in shown
-    assert "the run is out of budget (model calls): 1 model call needed at least" in shown
+    told = "1 model call needed at least (a call's worst case is reserved before it is made), 0 model calls left"
+    assert f"the run is out of budget (model calls): {told}; analyze would go on" in shown
     assert "callboard runs budget run_1 --add model_calls=20" in shown
 
 
@@ -53,3 +57,33 @@ def test_a_budget_is_shown_with_each_part_and_what_lets_it_go_on() -> None:
     assert "$0.50 left of $2.00 ($0.50 used, $1.00 reserved)" in shown
     assert "10m 00s, until 2026-11-21" in shown
     assert "callboard runs budget run_1 --add 1.00" in shown
+
+
+@pytest.mark.parametrize(
+    ("out", "added"),
+    [
+        (BudgetExhausted(lacks=("cost_micros",), need=Amount(cost_micros=900), left=Grant(cost_micros=1)), "1.00"),
+        (
+            BudgetExhausted(lacks=("cost_micros",), need=Amount(cost_micros=5_210_000), left=Grant(cost_micros=0)),
+            "11.00",
+        ),
+        (BudgetExhausted(lacks=("tokens",), need=Amount(tokens=260_000), left=Grant(tokens=20_000)), "tokens=480k"),
+        (BudgetExhausted(lacks=("tokens", "tool_calls"), need=Amount(tokens=9)), "tokens=200k,tool_calls=50"),
+        (BudgetExhausted(lacks=("wall_seconds",)), "wall=10m"),
+    ],
+)
+def test_the_command_that_is_named_adds_more_than_what_is_missing(out: BudgetExhausted, added: str) -> None:
+    assert raise_line("run_1", out) == f"callboard runs budget run_1 --add {added}"
+
+
+def test_time_that_was_over_long_ago_is_added_too() -> None:
+    out = BudgetExhausted(lacks=("wall_seconds",))
+    assert raise_line("run_1", out, late_seconds=7_201) == "callboard runs budget run_1 --add wall=131m"
+
+
+def test_only_what_is_lacking_is_told_of() -> None:
+    need, left = Amount(tokens=6_601, cost_micros=47_223, model_calls=1), Grant(tokens=90_000, cost_micros=30_000)
+    told = exhausted(BudgetExhausted(lacks=("cost_micros",), need=need, left=left))
+    assert "$0.0472 needed at least" in told
+    assert "$0.0300 left" in told
+    assert "6.6k" not in told

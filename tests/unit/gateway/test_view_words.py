@@ -300,7 +300,7 @@ SAID: list[tuple[Fact, str]] = [
         BudgetExhausted(
             lacks=("cost_micros",), need=Amount(cost_micros=830_000), left=Grant(cost_micros=0), keys=("a",)
         ),
-        "out of budget (money): $0.83 needed at least, $0.00 left; a would go on",
+        "out of budget (money): $0.83 needed at least (a call's worst case is reserved before it is made), $0.00 left; a would go on",
     ),
     (BudgetRaised(budget=Budget(cost_micros=3_000_000), by="ann"), "budget set to $3.00 by ann"),
     (
