@@ -26,21 +26,22 @@ class ReopenStep(Command, frozen=True, kw_only=True):
 def letters_wanted(state: RunState) -> list[Want]:
     """Return the letters of the steps that failed for good, also of those that the run went on without."""
     return [
-        Want(asked=step.failed_seq, address=_letter_of(state, step))
+        Want(asked=step.lost, address=_letter_of(state, step))
         for step in state.steps.values()
-        if step.status in ("failed", "giving_up", "given_up") and step.failed_seq
+        if step.status in ("failed", "giving_up", "given_up") and step.lost
     ]
 
 
 def create_letter(state: RunState, want: Want) -> Create:
     """Return the letter of a step that failed for good."""
-    step = next(step for step in state.steps.values() if step.failed_seq == want.asked)
+    step = next(step for step in state.steps.values() if step.lost == want.asked)
     fact = DeadLetterRecorded(
         source="step",
         code=step.code,
         reason=step.fault[:REASON_CHARS_MAX],
         address=f"{state.address.run}.{step.actor}.-",
         attempts=step.attempt,
+        errors=step.errors,
         run=state.address.run,
         step=step.actor,
         key=step.spec.id,

@@ -48,6 +48,8 @@ from events.subjects import Address
 PLANNER = "planner"
 End = RunEnd
 StepStatus = Literal["pending", "open", "done", "failed", "asking", "giving_up", "given_up", "canceled"]
+ERRORS_MAX: Final = 20
+ERROR_CHARS_MAX: Final = 500
 AFTER_FAILURE: Final[Mapping[str, StepStatus]] = {
     "retry": "pending",
     "fallback": "pending",
@@ -63,7 +65,8 @@ class Step(msgspec.Struct, frozen=True):
 
     `failures` are those of the role it has now. A human who is asked by the call `ask` answers for a failed gate, or, with
     `gave_out`, for the step itself. `retry_at`, `deadline` and `timed_out_ms` are ms since the epoch, 0 for none; `failed_seq`,
-    `deadline_seq` and `timed_out` are sequences.
+    `deadline_seq` and `timed_out` are sequences, and `lost` is that of the fact by which it failed for good. `errors` are what
+    its attempts failed of, the last ones if there are many.
     """
 
     id: str
@@ -83,6 +86,8 @@ class Step(msgspec.Struct, frozen=True):
     fault: str = ""
     code: str = ""
     failed_seq: int = 0
+    lost: int = 0
+    errors: tuple[str, ...] = ()
     gave_out: bool = False
     on_fallback: bool = False
     retry_at: int = 0
@@ -291,6 +296,7 @@ def _take_step(state: RunState, record: Record) -> RunState:
         case StepConflicted() as fact:
             step = state.steps[fact.key]
             step = replace(step, status="pending", conflicts=fact.paths, conflicted=step.conflicted + 1)
+            step = _erred(step, fact.attempt, "conflict", f"others changed {', '.join(fact.paths)} meanwhile")
             return _put(_count(state, fact.usage), step)
         case StepFailed() as fact:
             return _put(_count(state, fact.usage), _fail(state.steps[fact.key], fact, record.seq))
@@ -298,7 +304,9 @@ def _take_step(state: RunState, record: Record) -> RunState:
             step = replace(state.steps[fact.key], timed_out=record.seq, timed_out_ms=record.time_ms)
             return _put(state, step)
         case StepGivenUp() as fact:
-            return _put(state, replace(state.steps[fact.key], status="given_up", ask="", gave_out=False))
+            step = state.steps[fact.key]
+            lost = step.lost or record.seq
+            return _put(state, replace(step, status="given_up", lost=lost, ask="", gave_out=False))
         case StepReopened() as fact:
             return _put(state, _reopen(state.steps[fact.key], fact))
         case StepCanceled() as fact:
@@ -311,7 +319,7 @@ def _fail(step: Step, fact: StepFailed, seq: int) -> Step:
     next_ = fact.next or ("fail" if fact.final else "retry")
     finding = Finding(step=fact.key, message=f"{fact.code}: {fact.reason}", severity="high")
     return replace(
-        step,
+        _erred(step, fact.attempt, fact.code, fact.reason),
         status=AFTER_FAILURE[next_],
         failures=0 if next_ == "fallback" else step.failures + 1,
         on_fallback=step.on_fallback or next_ == "fallback",
@@ -319,11 +327,18 @@ def _fail(step: Step, fact: StepFailed, seq: int) -> Step:
         fault=fact.reason,
         code=fact.code,
         failed_seq=seq,
+        lost=seq if next_ in ("degrade", "fail") else 0,
         retry_at=fact.retry_at,
         ask=fact.ask,
         asked=seq if fact.ask else step.asked,
         gave_out=next_ == "ask",
     )
+
+
+def _erred(step: Step, attempt: int, code: str, reason: str) -> Step:
+    """Keep what an attempt failed of, for the step's dead letter."""
+    error = f"attempt {attempt} ({step.role}): {code}: {reason}"[:ERROR_CHARS_MAX]
+    return replace(step, errors=(*step.errors, error)[-ERRORS_MAX:])
 
 
 def _reopen(step: Step, fact: StepReopened) -> Step:
@@ -336,6 +351,7 @@ def _reopen(step: Step, fact: StepReopened) -> Step:
         failures=0,
         conflicted=0,
         failed_seq=0,
+        lost=0,
         on_fallback=False,
         findings=(*step.findings, said) if fact.comment else step.findings,
     )
@@ -350,6 +366,7 @@ def _take_gate(state: RunState, record: Record) -> RunState:
             step = state.steps[fact.key]
             findings = fact.verdict.findings
             step = replace(step, rounds=fact.round, findings=findings, summary=fact.verdict.summary)
+            step = _erred(step, fact.attempt, "gate_failed", fact.verdict.summary)
             state = _count(state, fact.usage)
             if fact.ask:
                 return _put(state, replace(step, status="asking", ask=fact.ask, asked=record.seq))

@@ -1,7 +1,7 @@
 """Dead letters behind the doors: look, replay, purge; one, or many by a filter. They need the log only.
 
 A replay does one of three things: a command is sent again under its own id; a step of a run that goes on is opened again;
-for a run that has ended a new one is begun that carries over what is done. The same replay twice is one, with one answer.
+for a run that has ended a new one is begun that carries over what is done. The same replay twice is one, and the second is told so.
 """
 
 import base64
@@ -112,8 +112,9 @@ class DeadLetters:
     async def _replay(self, state: LetterState, *, by: str, dry_run: bool) -> Outcome:
         if state.status == "purged":
             raise Problem(409, "purged", f"{state.by} purged this letter", hint=LIST)
+        before = state.replayed is not None
         if state.replayed is not None and state.replayed.way != "sent":
-            return _outcome(state, "replayed")
+            return _outcome(state, "replayed", before=before)
         planned = await self._planned(state, by=by)
         if dry_run:
             return _outcome(state, "would_replay", way=planned.way, made=planned.made)
@@ -129,7 +130,7 @@ class DeadLetters:
         after = await self._tell(state.address, close)
         if planned.way == "sent":  # behind the fact: what dies again at once must find the letter closed
             await self._send(planned)
-        return _outcome(after, "replayed")
+        return _outcome(after, "replayed", before=before)
 
     async def _planned(self, state: LetterState, *, by: str) -> _Planned:
         letter = state.letter
@@ -237,13 +238,18 @@ def _reopening(state: LetterState) -> str:
     return f"cmd_reopen-{state.id}"
 
 
-def _outcome(state: LetterState, outcome: str, *, way: Way | None = None, made: tuple[str, ...] = ()) -> Outcome:
+def _outcome(
+    state: LetterState, outcome: str, *, way: Way | None = None, made: tuple[str, ...] = (), before: bool = False
+) -> Outcome:
     letter, replayed = state.letter, state.replayed
     return Outcome(
         id=state.id,
         outcome=outcome,
         way=replayed.way if replayed else way,
         made=replayed.made if replayed else made,
+        before=before,
+        by=state.by,
+        at=rfc3339(state.closed_ms) if state.closed_ms else None,
         run=letter.run if letter else "",
         step=letter.key if letter else "",
     )

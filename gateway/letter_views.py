@@ -35,12 +35,18 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a letter, or would become of it: replayed, purged, or refused and why."""
+    """What became of a letter, or would become of it: replayed, purged, or refused and why.
+
+    `by` and `at` say who closed it and when; `before`: it was replayed already, and this tells what came of that.
+    """
 
     id: str
     outcome: str
     way: Way | None = None
     made: tuple[str, ...] = ()
+    before: bool = False
+    by: str = ""
+    at: str | None = None
     run: str = ""
     step: str = ""
     code: str = ""

@@ -85,7 +85,8 @@ def letter_lines(letter: DeadLetter, showing: Showing) -> list[Line]:
         ],
         columns=showing.width,
     )
-    errors = [line(f"  {number}. ", clean(error)) for number, error in enumerate(letter.errors, 1)]
+    named = letter.source == "step"  # a step's attempts have their own numbers
+    errors = [line("  " if named else f"  {number}. ", clean(error)) for number, error in enumerate(letter.errors, 1)]
     return [*shown, *([line(), line(Piece("errors", "bold")), *errors] if errors else []), *_message(letter)]
 
 
@@ -102,13 +103,15 @@ def _message(letter: DeadLetter) -> list[Line]:
 
 def outcome_row(outcome: Outcome, showing: Showing) -> Mapping[str, Cell]:
     """Return what became of a letter, or would become of it, as a row of OUTCOMES."""
-    del showing
     bad = outcome.outcome == "refused"
     said = f"{outcome.code}: {outcome.detail}" if bad else WAYS.get(outcome.way or "", "")
     made = f" ({', '.join(outcome.made)})" if outcome.made else ""
+    if outcome.before:
+        said = f"{showing.time(outcome.at)} by {outcome.by or 'nobody named'}: {said}"
+    word = "was replayed before" if outcome.before else outcome.outcome.replace("_", " ")
     return {
         "id": outcome.id,
-        "outcome": Piece(outcome.outcome.replace("_", " "), "bad" if bad else "good"),
+        "outcome": Piece(word, "bad" if bad else "warn" if outcome.before else "good"),
         "what": clean(said + made),
         "step": clean(outcome.step),
         "run": outcome.run,

@@ -12,13 +12,17 @@ import pytest
 from actors.decider import TURNS_FAILED_MAX
 from actors.letters import JUNK_OPEN_MAX
 from actors.model import Answer, Delta, ModelRequest, ToolUse, Usage
+from actors.run import WATCH_MS
 from events.dead_letter import DeadLetterRecorded
 from events.envelope import REPLY, Entry, Record
+from events.plan import Retry
 from events.run import Limits, RunRequested, StepStarted
 from events.subjects import Address, name_scope
+from events.tool import ApprovalRequested
 from gateway.dead_letters import DeadLetters
 from gateway.errors import Problem
 from gateway.models import Models
+from gateway.operations import DecideApproval
 from projections.dead_letters import LetterFilter
 from tests.integration.engine import Rig, cassette, rig, say, step, turns, types
 
@@ -111,7 +115,7 @@ async def test_a_command_to_a_run_that_comes_later_is_sent_again_under_its_own_i
         await _begin(one, id_)
         await one.until(id_, lambda record: record.type.startswith("approval.requested"))
         outcome, same = [await letters(one).replay("default", letter, by="bob") for _ in range(2)]
-        assert outcome == same
+        assert msgspec.structs.replace(outcome, before=True) == same
         assert outcome.made == ("cmd_early",)
         records = await one.end(id_)
         assert types(records)[-1] == "run.canceled"
@@ -170,6 +174,7 @@ async def test_a_step_that_fails_for_good_is_a_letter_and_its_replay_is_a_new_ru
         letter = record.fact
         assert isinstance(letter, DeadLetterRecorded)
         assert (letter.run, letter.key, letter.role, letter.attempts) == (run, "b", "dev", 1)
+        assert [error.partition(": ")[0] for error in letter.errors] == ["attempt 1 (dev)"]
 
         id_ = record.address.step
         dry = await letters(one).replay_many("default", LetterFilter(run=run), by="ann", dry_run=True)
@@ -177,7 +182,9 @@ async def test_a_step_that_fails_for_good_is_a_letter_and_its_replay_is_a_new_ru
         outcome = await letters(one).replay("default", id_, by="ann")
         assert outcome.made == dry.data[0].made
         new = outcome.made[0]
-        assert await letters(one).replay("default", id_, by="bob") == outcome
+        assert (outcome.before, outcome.by) == (False, "ann")
+        again = await letters(one).replay("default", id_, by="bob")
+        assert again == msgspec.structs.replace(outcome, before=True)
         after = await one.end(new)
         first = after[0].fact
         assert isinstance(first, RunRequested)
@@ -188,6 +195,20 @@ async def test_a_step_that_fails_for_good_is_a_letter_and_its_replay_is_a_new_ru
         assert started <= {"b", "c"}
         state = await one.door.run_state("default", new)
         assert set(state.head) == {"a.txt"}
+
+
+async def test_a_step_that_a_human_gives_up_is_a_letter_at_once(nats_url: str, tmp_path: Path) -> None:
+    async with rig(nats_url, tmp_path, cassette(a=[{"say": "I would rather talk."}], b=turns())) as one:
+        asks = step("a", retry=Retry(attempts_max=1), on_failure="ask")
+        run = await one.start(asks, step("b", "a"), limits=Limits(turns_max=1))
+        records = await one.until(run, lambda record: isinstance(record.fact, ApprovalRequested))
+        asked = records[-1].fact
+        assert isinstance(asked, ApprovalRequested)
+        await one.door.decide("default", asked.approval, DecideApproval(decision="approve"), by="ann")
+        record = await until_letter(one, seconds=WATCH_MS / 1000 / 4)
+        assert isinstance(record.fact, DeadLetterRecorded)
+        assert (record.fact.run, record.fact.key) == (run, "a")
+        assert types(await one.end(run))[-1] == "run.succeeded"
 
 
 class BrokenModel:

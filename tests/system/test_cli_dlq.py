@@ -40,6 +40,7 @@ async def test_a_letter_is_seen_replayed_once_and_the_next_one_purged(folder: Fo
     assert "key_missing" in table.out
     shown = clean(await folder.run("dlq", letter[:14]))
     assert "ANTHROPIC_API_KEY" in shown.out
+    assert "  attempt 1 (planner): key_missing: " in shown.out
     assert "1 dead letter open" in clean(await folder.run("status")).out
     assert "warning: 1 letter open" in clean(await folder.run("doctor")).out
 
@@ -51,8 +52,13 @@ async def test_a_letter_is_seen_replayed_once_and_the_next_one_purged(folder: Fo
     done = clean(await folder.run("dlq", "replay", letter, "-o", "json"))
     (outcome,) = done.json["data"]
     assert (outcome["outcome"], outcome["way"]) == ("replayed", "new_run")
+    assert outcome["before"] is False
     again = clean(await folder.run("dlq", "replay", "@last", letter, "-o", "json"))
-    assert outcome in again.json["data"]
+    assert {**outcome, "before": True} in again.json["data"]
+    told = clean(await folder.run("dlq", "replay", letter, "--time", "iso"))
+    assert told.code == 0
+    assert f"was replayed before  {outcome['at']} by {outcome['by']}: a new run goes on" in told.out
+    assert outcome["made"][0] in told.out
     run = outcome["made"][0]
     events = clean(await folder.run("events", run, "--follow"))
     assert "run requested" in events.out + events.err

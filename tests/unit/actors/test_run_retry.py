@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 
 from actors import run_retry
-from actors.decider import Pause, Resume, Schedule, Send, TimerFired, timer_command
+from actors.decider import Create, Pause, Resume, Schedule, Send, TimerFired, timer_command
 from actors.run import CANCEL_GRACE_MS, CANCEL_TIMER
 from actors.run_results import AgentEnded, CallEnded
 from actors.run_retry import DEADLINE, GRACE_MS
+from actors.run_state import ERROR_CHARS_MAX, ERRORS_MAX
 from events.agent import AgentCanceled, AgentFailed, AgentRequested, AgentSucceeded
 from events.budget import Budget
+from events.dead_letter import DeadLetterRecorded
 from events.fact import Fact, Usage
 from events.plan import Gate, Retry
 from events.run import (
@@ -54,6 +56,11 @@ def answer(story: Scenario, decision: str, comment: str = "") -> list[Fact]:
     asking = next(each for each in story.state.steps.values() if each.ask)
     said = ToolCompleted(epoch=0, text=comment, data={"decision": decision, "by": "ann", "comment": comment})
     return [*story.when(CallEnded(id="cmd_a", now_ms=story.now, call=asking.ask, end=said)), *story.rest()]
+
+
+def letters(story: Scenario) -> list[Create]:
+    """Return the dead letters that are wanted."""
+    return [one for one in story.wanted() if isinstance(one.fact, DeadLetterRecorded)]
 
 
 def failure(facts: list[Any]) -> StepFailed:
@@ -240,9 +247,42 @@ def test_approving_goes_on_without_the_step_whatever_the_plan_allows() -> None:
     (given,) = answer(story, "approve", "not needed")
     assert isinstance(given, StepGivenUp)
     assert (given.by, given.code) == ("ann", "overloaded")
+    (letter,) = letters(story)
+    assert letter.asked == story.seq, (
+        "the turn that says so hands its letter over, as nobody else will before the watch"
+    )
     end_ = done(story, "b")[-1]
     assert isinstance(end_, RunSucceeded)
     assert end_.given_up == ("a",)
+
+
+def test_a_steps_letter_tells_what_each_of_its_attempts_failed_of() -> None:
+    story = run(step("a", fallback="reviewer", retry=TWICE))
+    fail(story, "a", "validation")
+    fail(story, "a", "refused", final=True)
+    assert letters(story) == []
+    fail(story, "a", "turns_max")
+    fail(story, "a", "conflict", final=True)
+    (letter,) = letters(story)
+    assert isinstance(letter.fact, DeadLetterRecorded)
+    assert (letter.fact.code, letter.fact.attempts) == ("conflict", 4)
+    assert letter.fact.errors == (
+        "attempt 1 (dev): validation: validation it is",
+        "attempt 2 (dev): refused: refused it is",
+        "attempt 3 (reviewer): turns_max: turns_max it is",
+        "attempt 4 (reviewer): conflict: conflict it is",
+    )
+
+
+def test_a_letter_keeps_the_last_errors_of_very_many_attempts() -> None:
+    story = run(step("a", retry=Retry(attempts_max=50)))
+    for number in range(1, 51):
+        fail(story, "a", "validation" if number < 50 else "x" * 2 * ERROR_CHARS_MAX)
+    (letter,) = letters(story)
+    assert isinstance(letter.fact, DeadLetterRecorded)
+    assert len(letter.fact.errors) == ERRORS_MAX
+    assert letter.fact.errors[0].startswith("attempt 31 ")
+    assert len(letter.fact.errors[-1]) == ERROR_CHARS_MAX
 
 
 def test_words_for_a_step_begin_its_attempts_anew_and_stand_in_its_brief() -> None:
