@@ -19,7 +19,7 @@ from events.tool import ApprovalDecided, ApprovalExpired, ApprovalRequested
 from gateway.replay import loaded
 from gateway.tail import TERMINAL
 from projections.approvals import STATUS, ApprovalRow
-from projections.runs import TIMED_OUT, ChildRow, RunRow, parent_row
+from projections.runs import TIMED_OUT, ChildRow, PausedRow, RunRow, parent_row
 
 
 async def run_row(facts: Log, address: Address, *, upto: int) -> RunRow | None:
@@ -66,6 +66,7 @@ def _row(state: RunState, records: Sequence[Record], asked: Sequence[ApprovalRow
         parent=parent_row(request.parent) if request.parent else None,
         children=tuple(_child(child) for child in state.children.values()),
         status=_status(state, asked),
+        paused=_paused(state),
         waiting_on=(*_waits(state, records, asked), *_waits_for_budget(state)),
         code=_code(state),
         reason=_reason(state),
@@ -83,6 +84,12 @@ def _row(state: RunState, records: Sequence[Record], asked: Sequence[ApprovalRow
         seq=first.seq,
         last_seq=last.seq,
     )
+
+
+def _paused(state: RunState) -> PausedRow | None:
+    if state.paused is None:
+        return None
+    return PausedRow(by=state.paused.by, reason=state.paused.reason, since=state.paused_ms)
 
 
 def _status(state: RunState, asked: Sequence[ApprovalRow]) -> str:

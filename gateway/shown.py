@@ -15,6 +15,7 @@ from gateway.views import (
     Denial,
     Error,
     Parent,
+    Paused,
     Result,
     Run,
     Status,
@@ -45,6 +46,7 @@ def run(row: RunRow) -> Run:
         id=row.id,
         workspace=row.workspace,
         status=row.status,
+        paused=_paused(row),
         goal=row.goal,
         blueprint=row.blueprint,
         model=row.model,
@@ -72,11 +74,18 @@ def run(row: RunRow) -> Run:
     )
 
 
+def _paused(row: RunRow) -> Paused | None:
+    if row.paused is None or row.status != "paused":  # a run that is canceled meanwhile is paused no more
+        return None
+    return Paused(row.paused.by, row.paused.reason, rfc3339(row.paused.since))
+
+
 def status(view: Run) -> Status:
     """Return the short form of a run."""
     return Status(
         id=view.id,
         status=view.status,
+        paused=view.paused,
         waiting_on=view.waiting_on,
         error=view.error,
         degraded=view.degraded,

@@ -46,6 +46,14 @@ class Waiting(msgspec.Struct, frozen=True):
     since: str
 
 
+class Paused(msgspec.Struct, frozen=True):
+    """By whom a run is paused, why, and since when."""
+
+    by: str
+    reason: str
+    since: str
+
+
 class Error(msgspec.Struct, frozen=True):
     """Why something failed: a stable code, words, and for a run the key of the step at fault."""
 
@@ -79,6 +87,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     workspace: str
     status: str
+    paused: Paused | None
     goal: str
     blueprint: str
     model: str
@@ -114,6 +123,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     status: str
+    paused: Paused | None
     waiting_on: list[Waiting]
     error: Error | None
     degraded: bool

@@ -79,6 +79,14 @@ class ChildRow(msgspec.Struct, frozen=True):
     status: str
 
 
+class PausedRow(msgspec.Struct, frozen=True):
+    """By whom a run is paused, why, and since when."""
+
+    by: str
+    reason: str
+    since: int
+
+
 class RunRow(msgspec.Struct, frozen=True):
     """A run. `code` and `reason` tell why it failed or was canceled, `error_step` the key of the step that made it fail.
 
@@ -97,6 +105,7 @@ class RunRow(msgspec.Struct, frozen=True):
     parent: ParentRow | None
     children: tuple[ChildRow, ...]
     status: str
+    paused: PausedRow | None
     waiting_on: tuple[Wait, ...]
     code: str | None
     reason: str | None
@@ -131,8 +140,11 @@ def project(record: Record) -> list[Statement]:
             return [_child(record, fact), _one(record, runs_sql.SETTLE)]
         case RunChildEnded(child=child, status=status):
             return [_one(record, runs_sql.CHILD_END, child, status), _one(record, runs_sql.SETTLE)]
-        case RunPaused() | RunResumed() as fact:
-            return [_one(record, runs_sql.PAUSE, isinstance(fact, RunPaused)), _one(record, runs_sql.SETTLE)]
+        case RunPaused(by=by, reason=reason):
+            paused = as_json(PausedRow(by=by, reason=reason, since=record.time_ms))
+            return [_one(record, runs_sql.PAUSE, paused), _one(record, runs_sql.SETTLE)]
+        case RunResumed():
+            return [_one(record, runs_sql.PAUSE, None), _one(record, runs_sql.SETTLE)]
         case RunSucceeded() as fact:
             ended = _ended(record, "succeeded", summary=fact.summary, degraded=fact.degraded, given_up=fact.given_up)
             return [ended, _one(record, runs_sql.SETTLE)]
@@ -188,7 +200,7 @@ def _ended(
 
 PROJECTION: Final = Projection(
     name="runs",
-    version=5,
+    version=6,
     tables=(runs_sql.RUNS, runs_sql.CHILDREN),
     project=project,
     handles=(

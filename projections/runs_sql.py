@@ -19,7 +19,7 @@ RUNS: Final = Table(
         by          text NOT NULL,
         parent      jsonb,
         planned     boolean NOT NULL,
-        paused      boolean NOT NULL DEFAULT false,
+        paused      jsonb,
         out_since   bigint,
         ended       text NOT NULL DEFAULT '',
         status      text NOT NULL DEFAULT 'queued',
@@ -114,8 +114,9 @@ PLAN: Final = Sql(
 PAUSE: Final = Sql(
     name="runs.pause",
     text="""
-    UPDATE runs r SET paused = u.paused
-    FROM unnest($1::text[], $2::text[], $3::boolean[]) AS u (workspace, id, paused)
+    UPDATE runs r SET paused =
+        u.paused::jsonb || jsonb_build_object('since', coalesce(r.paused, u.paused::jsonb) -> 'since')
+    FROM unnest($1::text[], $2::text[], $3::text[]) AS u (workspace, id, paused)
     WHERE r.workspace = u.workspace AND r.id = u.id
     """,
 )
@@ -152,7 +153,7 @@ SETTLE: Final = Sql(
     FROM (
         SELECT r.workspace, r.id, s.steps_total, s.steps_done, a.waiting_on, CASE
             WHEN r.ended <> '' THEN r.ended
-            WHEN r.paused THEN 'paused'
+            WHEN r.paused IS NOT NULL THEN 'paused'
             WHEN r.started_at IS NULL THEN 'queued'
             WHEN r.out_since IS NOT NULL OR s.asking THEN 'needs_input'
             WHEN s.open + s.retrying > 0 AND s.open = s.open_asked THEN 'waiting'

@@ -11,6 +11,7 @@ import msgspec
 
 from events.clock import SystemClock
 from events.envelope import Envelope
+from events.run import RunPaused
 from gateway.client import Client, Frame
 from gateway.commands.asking import Decision, decide, send
 from gateway.commands.away import Away
@@ -23,7 +24,7 @@ from gateway.view.budget_words import exhausted
 from gateway.view.fold import take
 from gateway.view.lines import event_line, notable
 from gateway.view.paint import Piece, line
-from gateway.view.tree import answer_line, tree
+from gateway.view.tree import answer_line, resume_line, tree
 
 FRAME_SECONDS: Final = 0.12
 SETTLE_SECONDS: Final = 0.2
@@ -127,6 +128,8 @@ class Watcher:
 
     def _tell(self, event: Event) -> None:
         self.screen.say(event_line(event, self.board, times=self.screen.times, look=self.screen.err))
+        if isinstance(event.fact, RunPaused):
+            self.screen.say(line("         ", Piece(f"go on with: {resume_line(self.board.run)}", "dim")))
         asked = self.board.asks.get(event.call)
         if asked is not None and asked.since_ms == event.time_ms and not self._handles(asked):
             self.screen.say(line("         ", Piece(f"answer with: {answer_line(asked)}", "dim")))

@@ -194,9 +194,11 @@ async def _followed(at: Here, client: Client, id_: str, *, yes: bool, seconds: f
     try:
         board = await watcher.watch(seconds=seconds)
     except Detached:
-        raise Quit(INTERRUPTED, f"no longer followed; {id_} goes on", hint=_ways(id_)) from None
+        how = "stays paused" if watcher.board.paused else "goes on"
+        raise Quit(INTERRUPTED, f"no longer followed; {id_} {how}", hint=_ways(id_)) from None
     except TookTooLong:
-        raise Quit(PENDING, f"{id_} goes on: {watcher.board.status.replace('_', ' ')}", hint=_ways(id_)) from None
+        how = "stays" if watcher.board.paused else "goes on:"
+        raise Quit(PENDING, f"{id_} {how} {watcher.board.status.replace('_', ' ')}", hint=_ways(id_)) from None
     from gateway.commands.outcome import outcome, show_outcome
 
     found = await outcome(client, board)

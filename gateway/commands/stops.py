@@ -75,14 +75,14 @@ async def _tell(at: Here, named: str, verb: str, reason: str) -> int:
     if at.screen.quiet or not at.screen.is_table:
         at.screen.one(bytes(raw), id_=run, lines=list)
     else:
-        at.screen.say(f"{run} {_word(verb, view.status)}")
+        at.screen.say(f"{run} {_word(verb, run, view.status)}")
     return OK
 
 
-def _word(verb: str, status: str) -> str:
+def _word(verb: str, run: str, status: str) -> str:
     """Say how the run stands now that it was told: an answer can be older than what came of it."""
     if verb in ("cancel", "terminate"):
         return "canceled" if status == "canceled" else "is being canceled"
     if verb == "pause":
-        return "is paused: callboard runs resume lets it go on" if status == "paused" else f"is {status}"
+        return f"is paused: callboard runs resume {run} lets it go on" if status == "paused" else f"is {status}"
     return "goes on" if status not in ("paused", "canceled") else f"is {status}"

@@ -49,6 +49,14 @@ class Ask(msgspec.Struct, frozen=True):
     since_ms: int
 
 
+class Paused(msgspec.Struct, frozen=True):
+    """The run is paused."""
+
+    by: str
+    reason: str
+    since_ms: int
+
+
 class Past(msgspec.Struct, frozen=True):
     """Something that went wrong on the way, kept in sight: a failed attempt, a round of a gate, a conflict."""
 
@@ -90,7 +98,7 @@ class Board(msgspec.Struct, frozen=True):
     planned: bool = False
     started: bool = False
     canceling: bool = False
-    paused: bool = False
+    paused: Paused | None = None
     children: dict[str, str] = {}
     short: frozenset[str] = frozenset()
     budget: BudgetExhausted | None = None
@@ -124,7 +132,7 @@ class Board(msgspec.Struct, frozen=True):
 
     def _status_under_way(self) -> str:
         open_ = [step for step in self.steps.values() if step.status in ("running", "waiting")]
-        if self.paused:
+        if self.paused is not None:
             return "paused"
         if not self.started:
             return "queued"

@@ -11,10 +11,10 @@ from gateway import views
 from gateway.view.calls import call_words
 from gateway.view.lines import TimeStyle, written
 from gateway.view.paint import Line, Look, Piece, line
-from gateway.view.say import clock
+from gateway.view.say import because, clock, who
 from gateway.view.table import FIELD_COLUMNS, Cell, Column, fields
 from gateway.view.text import clean, count, duration, escape, listed, money, pad, plural, size
-from gateway.view.tree import status_sign, status_tone
+from gateway.view.tree import resume_line, status_sign, status_tone
 
 RUNS: Final = (
     Column("id"),
@@ -114,6 +114,8 @@ def run_lines(run: views.Run, showing: Showing) -> list[Line]:
             [
                 ("id", run.id),
                 ("status", showing.status(run.status)),
+                ("paused", line(Piece(paused(run.paused, showing), "warn")) if run.paused else ""),
+                ("go on with", resume_line(run.id) if run.paused else ""),
                 ("waits on", listed(waits)),
                 ("error", line(Piece(_error(fault), "bad")) if fault else ""),
                 ("result", clean(run.summary or "")),
@@ -136,6 +138,11 @@ def run_lines(run: views.Run, showing: Showing) -> list[Line]:
             columns=showing.width,
         ),
     ]
+
+
+def paused(found: views.Paused, showing: Showing) -> str:
+    """Say who paused a run, when and why."""
+    return f"by {who(found.by)} {showing.time(found.since)}{because(found.reason)}"
 
 
 def step_row(step: views.Step, showing: Showing) -> Mapping[str, Cell]:

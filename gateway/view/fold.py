@@ -42,7 +42,7 @@ from events.tool import (
     ToolOutcomeUnknown,
     ToolRequested,
 )
-from gateway.view.board import PAST_MAX, Ask, Board, Call, Event, Past, Step, StepStatus
+from gateway.view.board import PAST_MAX, Ask, Board, Call, Event, Past, Paused, Step, StepStatus
 from gateway.view.budget_board import take_budget
 from gateway.view.calls import call_words, short
 from gateway.view.text import listed, plural
@@ -80,8 +80,11 @@ def _take_run(board: Board, event: Event) -> Board:
             return replace(board, children=board.children | {child: ""})
         case RunChildEnded(child=child, status=status):
             return replace(board, children=board.children | {child: status})
-        case RunPaused() | RunResumed() as fact:
-            return replace(board, paused=isinstance(fact, RunPaused))
+        case RunPaused(by=by, reason=reason):
+            since_ms = board.paused.since_ms if board.paused else event.time_ms
+            return replace(board, paused=Paused(by, reason, since_ms))
+        case RunResumed():
+            return replace(board, paused=None)
         case RunSucceeded() | RunFailed() | RunCanceled() | RunTimedOut() as end:
             steps = {key: _at_end(step, event.time_ms) for key, step in board.steps.items()}
             return replace(board, end=end, steps=steps, asks={}, budget=None)

@@ -8,7 +8,8 @@ from gateway.view.budget_lines import raise_line
 from gateway.view.budget_words import exhausted
 from gateway.view.calls import call_words
 from gateway.view.paint import Line, Look, Piece, Tone, cut_line, line, line_width
-from gateway.view.text import clean, count, duration, listed, money, pad, plural, width, wrapped
+from gateway.view.say import because, who
+from gateway.view.text import ago, clean, count, duration, listed, money, pad, plural, width, wrapped
 
 KEY_MAX: Final = 24
 ROLE_MAX: Final = 20
@@ -83,7 +84,25 @@ def _foot(board: Board, now_ms: int, columns: int, look: Look) -> list[Line]:
     first = line(" ", status_sign(board.status, look), " ", Piece(word, status_tone(board.status)), told)
     whole = line(*first, Piece(dot, "dim"), more)
     summed = [whole] if line_width(whole) <= columns else [first, line("   ", more)]
-    return [line(), *summed, *_under(board, look), *_asked(board, columns, look)]
+    return [line(), *summed, *_under(board, look), *_paused(board, now_ms, look), *_asked(board, columns, look)]
+
+
+def _paused(board: Board, now_ms: int, look: Look) -> list[Line]:
+    """By whom the run is paused, since when, and how to go on."""
+    paused = board.paused
+    if paused is None or board.end is not None:
+        return []
+    words = f"paused by {who(paused.by)} {ago(paused.since_ms, now_ms)}{because(paused.reason)}"
+    return [
+        line(),
+        line(" ", status_sign("paused", look), " ", Piece(words, "warn")),
+        line("   ", Piece(resume_line(board.run), "dim")),
+    ]
+
+
+def resume_line(run: str) -> str:
+    """Return the command that lets a paused run go on."""
+    return f"callboard runs resume {run}"
 
 
 def _under(board: Board, look: Look) -> list[Line]:

@@ -76,7 +76,7 @@ def _of_run(fact: RunFact) -> Words:
         case RunCancelRequested(by=by, reason=reason):
             return warn(f"cancel asked for by {who(by)}{because(reason)}")
         case RunPaused(by=by, reason=reason):
-            return warn(f"run paused by {who(by)}{because(reason)}")
+            return Words("paused", "warn", f"run paused by {who(by)}{because(reason)}")
         case RunResumed(by=by, reason=reason):
             return working(f"run resumed by {who(by)}{because(reason)}")
         case RunCanceled(by=by, reason=reason):

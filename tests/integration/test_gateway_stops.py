@@ -38,6 +38,7 @@ async def test_pause_resume_and_terminate_are_each_answered_with_how_the_run_sta
         ("terminate", "canceled"),
         ("cancel", "canceled"),
     ]
+    assert (await doors.get(f"/v1/runs/{run}"))["paused"] is None
     names = [event["type"] for event in (await doors.get(f"/v1/runs/{run}/events"))["data"]]
     assert [name.removeprefix("run.").removesuffix(".v1") for name in names] == [
         "requested", "paused", "resumed", "paused", "canceled"]  # fmt: skip
@@ -56,7 +57,8 @@ async def test_a_run_that_is_being_canceled_cannot_be_paused(doors: Doors) -> No
 
 async def test_paused_runs_are_listed_as_such_and_read_the_same_from_the_log(doors: Doors) -> None:
     run, other = await begin(doors), await begin(doors)
-    view = await doors.post(f"/v1/runs/{run}/pause")
+    view = await doors.post(f"/v1/runs/{run}/pause", {"by": "ann", "reason": "lunch"})
+    assert (view["paused"]["by"], view["paused"]["reason"]) == ("ann", "lunch")
     assert [each["id"] for each in (await doors.get("/v1/runs", params={"status": "paused"}))["data"]] == [run]
     assert (await doors.get(f"/v1/runs/{other}"))["status"] == "queued"
     (fact,) = (await doors.get(f"/v1/runs/{run}/events", params={"type": "run.paused"}))["data"]

@@ -10,7 +10,7 @@ from events.budget import Budget, BudgetExhausted, BudgetRaised
 from events.fact import Usage, Wait
 from events.run import RunFailed, RunPaused, RunResumed, StepStarted
 from projections.errors import InvalidQuery
-from projections.runs import RunRow, run, runs
+from projections.runs import PausedRow, RunRow, run, runs
 from projections.store import Store, open_store
 from tests.history import TICK_MS, History
 from tests.projected import project
@@ -68,10 +68,15 @@ async def test_a_run_is_paused_until_it_is_resumed_or_ends(store: Store):
     story = Story(History())
     story.start()
     story.begin("backend")
-    story.history.run(RunPaused(by="ann"))
-    assert (await row_of(store, story)).status == "paused"
+    story.history.run(RunPaused(by="ann", reason="lunch"))
+    since = story.history.now_ms
+    paused = await row_of(store, story)
+    assert (paused.status, paused.paused) == ("paused", PausedRow("ann", "lunch", since))
+    story.history.run(RunPaused(by="run_above", at=9))
+    assert (await row_of(store, story)).paused == PausedRow("run_above", "", since)
     story.history.run(RunResumed(by="ann"))
-    assert (await row_of(store, story)).status == "running"
+    resumed = await row_of(store, story)
+    assert (resumed.status, resumed.paused) == ("running", None)
     story.history.run(RunPaused(by="ann"))
     story.canceled()
     assert (await row_of(store, story)).status == "canceled"

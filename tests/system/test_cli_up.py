@@ -146,7 +146,14 @@ async def test_a_paused_run_is_told_as_such_goes_on_when_resumed_and_ends_when_t
     assert (await folder.run("run", GOAL, "--approve", "all", "--no-input")).code == 8
     paused = clean(await folder.run("runs", "pause", "@last", "-m", "lunch"))
     assert (paused.code, "is paused" in paused.out + paused.err) == (0, True)
-    assert (await folder.run("status", "@last", "-j")).json["status"] == "paused"
+    run = (await folder.run("status", "@last", "-j")).json
+    assert run["status"] == "paused"
+    shown = clean(await folder.run("status", "@last", "--time", "iso"))
+    assert f"by {run['paused']['by']} {run['paused']['since']}: lunch" in shown.out
+    assert f"callboard runs resume {run['id']}" in shown.out
+    watched = clean(await folder.run("runs", "watch", "@last", "--no-input"))
+    assert "run paused by" in watched.err
+    assert f"go on with: callboard runs resume {run['id']}" in watched.err
     assert (await folder.run("runs", "pause", "@last", "-q")).out.startswith("run_")
     assert (await folder.run("runs", "resume", "@last", "-j")).json["status"] != "paused"
     ended_ = clean(await folder.run("runs", "terminate", "@last", "-m", "enough", "-j"))

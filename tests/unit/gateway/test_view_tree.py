@@ -11,6 +11,7 @@ from gateway.view.board import Board, event_of, event_of_record
 from gateway.view.fold import take
 from gateway.view.lines import event_line, notable
 from gateway.view.paint import Look, line_width, paint
+from gateway.view.text import ago
 from gateway.view.tree import tree
 from tests.history import History
 from tests.stories import Story, approval_of
@@ -252,10 +253,17 @@ def test_a_run_whose_time_was_over_is_timed_out(story: Story) -> None:
 def test_a_paused_run_says_so_until_it_is_resumed(story: Story) -> None:
     story.start()
     story.begin("analyze")
-    story.history.run(RunPaused(by="ann"))
-    assert "paused" in drawn(story)
+    story.history.run(RunPaused(by="ann", reason="lunch"))
+    paused_at = story.history.now_ms
+    story.history.run(RunPaused(by="bob", at=9))
+    since = ago(paused_at, story.history.now_ms + 1_000)
+    assert f" ⏸ paused by bob {since}\n   callboard runs resume run_1" in drawn(story)
     story.history.run(RunResumed(by="ann"))
     assert "paused" not in drawn(story)
+    story.history.run(RunPaused(by="ann", reason="lunch"))
+    assert "paused by ann now: lunch" in drawn(story)
+    story.history.run(RunCanceled(by="ann"))
+    assert "runs resume" not in drawn(story)
 
 
 def test_runs_under_a_run_are_named_while_they_go_on(story: Story) -> None:
