@@ -32,6 +32,12 @@ MEANINGS: Final[tuple[tuple[int, str], ...]] = (
     (INTERRUPTED, "Ctrl-C; a run that was followed goes on"),
 )
 
+ACTS: Final = """\
+What is told to a run or an approval (cancel, runs terminate, pause and resume, runs budget --add, approve, reject) ends with
+  0   when it is done, and when it is so already: a canceled run is canceled again, a paused one paused, an approved call approved
+  9   when the run or the call has ended and it is not so: a run that succeeded is not canceled, an ended one not paused or resumed"""
+"""The one rule of acts on what has ended; the doors answer 200 and 409 by it."""
+
 _OF_STATUS: Final = {"succeeded": OK, "failed": FAILED, "canceled": CANCELED, "timed_out": TIMED_OUT}
 _OF_CODE: Final = {"budget_spent": TIMED_OUT, "timed_out": TIMED_OUT}
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from gateway.commands.exits import MEANINGS, USAGE, Quit
+from gateway.commands.exits import ACTS, MEANINGS, USAGE, Quit
 from gateway.commands.nouns import Noun, group
 from gateway.commands.options import JsonOption, OutputOption, here
 from gateway.commands.topics import TOPICS
@@ -65,6 +65,7 @@ def help_(
     at = here(ctx)
     if topic == "exit-codes":
         at.screen.lines(line(Piece(pad(str(code), 3, right=True), "bold"), "  ", said) for code, said in MEANINGS)
+        at.screen.lines(line(each) for each in ("", *ACTS.splitlines()))
         return
     if topic in TOPICS:
         at.screen.lines(line(each) for each in TOPICS[topic].splitlines())

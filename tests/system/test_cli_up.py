@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -159,6 +160,33 @@ async def test_a_paused_run_is_told_as_such_goes_on_when_resumed_and_ends_when_t
     ended_ = clean(await folder.run("runs", "terminate", "@last", "-m", "enough", "-j"))
     assert (ended_.code, ended_.json["status"], ended_.json["error"]["reason"]) == (0, "canceled", "enough")
     assert clean(await folder.run("runs", "pause", "@last")).code == 9
+
+
+async def test_acts_on_an_ended_run_have_one_rule_of_exit_codes(folder: Folder) -> None:
+    acts = {
+        "cancel": ("cancel",),
+        "terminate": ("runs", "terminate"),
+        "pause": ("runs", "pause"),
+        "resume": ("runs", "resume"),
+        "raise": ("runs", "budget", "--add", "1.00"),
+    }
+
+    async def told(run: str) -> dict[str, int]:
+        return {name: clean(await folder.run(*act, run)).code for name, act in acts.items()}
+
+    found = await folder.run("run", GOAL, "--approve", "all", "--no-input", "--budget", "1.00")
+    waiting = re.search(r"apr_\w+", found.err)
+    assert waiting is not None
+    canceled = (await folder.run("runs", "list", "-n", "1", "-o", "id")).out.strip()
+    assert (await folder.run("runs", "terminate", canceled)).code == 0
+    assert await told(canceled) == {"cancel": 0, "terminate": 0, "pause": 9, "resume": 9, "raise": 9}
+    assert clean(await folder.run("approve", waiting[0])).code == 9
+    assert (await folder.run("run", GOAL, "--yes", "--approve", "all", "--budget", "1.00")).code == 0
+    assert await told("@last") == {"cancel": 9, "terminate": 9, "pause": 9, "resume": 9, "raise": 9}
+    approved = (await folder.run("approvals", "--status", "approved", "-o", "id")).out.split()[0]
+    assert (await folder.run("approve", approved)).code == 0
+    assert (await folder.run("reject", approved, "-m", "late")).code == 9
+    assert "9   when the run or the call has ended" in (await folder.run("help", "exit-codes")).out
 
 
 async def test_yes_approves_and_says_so(folder: Folder) -> None:

@@ -5,11 +5,25 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from actors.decider import Advance, Cancel, Nudge, Refused, Schedule, Send, TimerFired
+from actors.decider import (
+    Advance,
+    Cancel,
+    Command,
+    Nudge,
+    Pause,
+    Refused,
+    Resume,
+    Schedule,
+    Send,
+    Terminate,
+    TimerFired,
+)
 from actors.run import CANCEL_TIMER, RUN, WATCH_MS, StartRun
+from actors.run_budget import RaiseBudget
 from actors.run_letters import ReopenStep, carried
 from actors.run_results import AgentEnded, CallEnded
 from events.agent import AgentCanceled, AgentFailed, AgentRequested, AgentSucceeded
+from events.budget import Budget
 from events.dead_letter import DeadLetterRecorded
 from events.fact import Changes, File, Finding, Usage, Verdict
 from events.plan import Gate, Plan, PlanStep
@@ -19,9 +33,11 @@ from events.run import (
     PlanAccepted,
     Role,
     RunCanceled,
+    RunEnd,
     RunFailed,
     RunRequested,
     RunSucceeded,
+    RunTimedOut,
     StepConflicted,
     StepFailed,
     StepReopened,
@@ -252,12 +268,32 @@ def test_a_cancel_ends_by_its_timer_when_something_does_not_stop() -> None:
     assert names(story.when(TimerFired(id="cmd_t", now_ms=NOW, timer=CANCEL_TIMER))) == ["run.canceled"]
 
 
-def test_canceling_a_run_that_has_ended_is_refused() -> None:
-    story = run(step("a"))
-    done(story, "a")
+ENDS = (
+    RunSucceeded(summary="done"),
+    RunFailed(code="turns", reason="too many"),
+    RunTimedOut(reason="too long"),
+    RunCanceled(by="bob"),
+)
+ACTS: tuple[Command, ...] = (
+    Cancel(id="cmd_c", now_ms=NOW, by="ann"),
+    Terminate(id="cmd_t", now_ms=NOW, by="ann"),
+    Pause(id="cmd_p", now_ms=NOW, by="ann"),
+    Resume(id="cmd_r", now_ms=NOW, by="ann"),
+    RaiseBudget(id="cmd_b", now_ms=NOW, budget=Budget(), add=Budget(tokens=1), by="ann"),
+)
+
+
+@pytest.mark.parametrize("end", ENDS, ids=lambda end: type(end).__name__)
+@pytest.mark.parametrize("act", ACTS, ids=lambda act: type(act).__name__)
+def test_an_act_on_a_run_that_has_ended_is_refused_unless_it_is_so_already(act: Command, end: RunEnd) -> None:
+    story = run(step("a"), budget=Budget(tokens=100_000))
+    story.given(end)
+    if isinstance(act, Cancel) and isinstance(end, RunCanceled):
+        assert story.when(act) == []
+        return
     with pytest.raises(Refused) as refused:
-        story.when(Cancel(id="cmd_c", now_ms=NOW, by="ann"))
-    assert refused.value.code == "run_ended"
+        story.when(act)
+    assert (refused.value.code, refused.value.recorded) == ("run_ended", end)
 
 
 def test_the_watch_doubles_while_nothing_moves_and_ignores_timers_nobody_asked_for() -> None:
