@@ -14,7 +14,9 @@ from actors.agent_state import AgentState
 from actors.decider import Command, Perform
 from actors.mailbox import Mailbox, Mailboxes
 from actors.model import TOKENS_MAX, Answer, Delta, Model, ModelError, ModelRequest, ToolSchema
-from actors.perform_tool import Spawns, ToolCalls
+from actors.perform_tool import Spawns, ToolCalls, tool_result_id
+from actors.tool_outcome import ToolRaised
+from actors.tool_state import ToolState
 from events.blobs import BlobMissing, Blobs
 from events.clock import Clock
 from events.log import LogUnavailable
@@ -24,6 +26,9 @@ from toolbox.sandbox import Sandbox
 from toolbox.tool import Tool
 
 AWAY_SECONDS: Final = 1.0
+BLOB_SECONDS_MAX: Final = 60.0
+"""So long a blob that the store does not have is waited for, as another machine's folder may show it late; then it is lost."""
+BLOB_LOST: Final = "blob_lost"
 DEFINITIONS_MAX: Final = 256
 
 log = structlog.get_logger()
@@ -71,8 +76,10 @@ class Performer:
     async def __call__(self, box: Mailbox[Any], request: Perform) -> Command:
         """Do what `request` asks of the actor in `box`; raises only what is a fault of the engine.
 
-        While the log or the blobs are out of reach it waits for them: no outcome is no attempt.
+        While the log or the blobs are out of reach it waits for them: no outcome is no attempt. A blob that stays missing
+        is lost, and what needs it fails.
         """
+        missing_since: float | None = None
         while True:
             state = box.state
             try:
@@ -80,12 +87,34 @@ class Performer:
                     return await self._call_model(state, request)
                 return await self.tool_calls.perform(state, request)
             except (LogUnavailable, BlobMissing, FilesAway, OSError) as fault:
+                now = self.clock.monotonic()
+                missing_since = None if not _is_missing(fault) else now if missing_since is None else missing_since
+                if missing_since is not None and now - missing_since >= BLOB_SECONDS_MAX:
+                    log.error("blob_lost", actor=str(state.address), error=str(fault))
+                    return self._lost(state, request, fault)
                 log.warning("effect_waits_for_the_stores", actor=str(state.address), error=str(fault))
                 await asyncio.sleep(AWAY_SECONDS)
 
+    def _lost(self, state: AgentState | ToolState, request: Perform, fault: Exception) -> ModelRaised | ToolRaised:
+        """Return that an effect failed because what it needs is not in the blob store any more."""
+        now_ms, reason = self.clock.now_ms(), f"{fault}, also {BLOB_SECONDS_MAX:g} s later"
+        if isinstance(state, ToolState):
+            return ToolRaised(
+                id=tool_result_id(state, request), now_ms=now_ms, epoch=request.epoch, code=BLOB_LOST, reason=reason
+            )
+        return ModelRaised(
+            id=_model_result_id(state, request),
+            now_ms=now_ms,
+            turn=state.turn,
+            epoch=request.epoch,
+            kind="never",
+            code=BLOB_LOST,
+            reason=reason,
+        )
+
     async def _call_model(self, state: AgentState, request: Perform) -> Command:
         turn = state.turn
-        id_ = f"cmd_model-{state.address.step}-{turn}-{request.epoch}-{request.ticket}"
+        id_ = _model_result_id(state, request)
         try:
             answer = await self._stream(state, request.epoch)
         except ModelError as fault:
@@ -163,6 +192,17 @@ class Performer:
                 self._definitions.clear()
             self._definitions[key] = msgspec.json.decode(await self.blobs.get(workspace, sha), type=Definition)
         return self._definitions[key]
+
+
+def _model_result_id(state: AgentState, request: Perform) -> str:
+    return f"cmd_model-{state.address.step}-{state.turn}-{request.epoch}-{request.ticket}"
+
+
+def _is_missing(fault: BaseException | None) -> bool:
+    """Tell whether a blob that is not there is behind a fault; the toolbox has its own word for a store that failed."""
+    while fault is not None and not isinstance(fault, BlobMissing):
+        fault = fault.__cause__
+    return fault is not None
 
 
 async def in_time(parts: AsyncIterator[Delta | Answer], request: ModelRequest) -> AsyncGenerator[Delta | Answer]:

@@ -62,7 +62,7 @@ class ToolCalls:
 
     async def perform(self, state: ToolState, request: Perform) -> ToolReturned | ToolRaised:
         """Do what `request` asks of a call; raises FilesAway and LogUnavailable, after which it may be done again."""
-        id_ = f"cmd_tool-{state.address.call}-{request.epoch}-{request.ticket}"
+        id_ = tool_result_id(state, request)
         began = self.clock.monotonic()
         try:
             prepared = await self._prepared(state, request)
@@ -156,6 +156,11 @@ class ToolCalls:
         writes = agent.request.writes if agent.request else ()
         blobs = WorkspaceBlobs(self.blobs, state.address.workspace)
         return tree.Branch(files, blobs, writes=writes, readonly=not keeps), keeps
+
+
+def tool_result_id(state: ToolState, request: Perform) -> str:
+    """Return the id of the command that brings what became of a call."""
+    return f"cmd_tool-{state.address.call}-{request.epoch}-{request.ticket}"
 
 
 class WorkspaceBlobs:
