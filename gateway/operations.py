@@ -30,6 +30,7 @@ from gateway.errors import Problem, invalid, log_away, not_found
 from gateway.idempotency import claim_of, remember
 from gateway.late import last_record
 from gateway.system import System
+from gateway.views import MICROS
 
 GOAL_BYTES_MAX: Final = 64 * 1024
 LABELS_MAX: Final = 32
@@ -145,7 +146,7 @@ class Operations:
         body = msgspec.json.encode(request)
         run = self.system.clock.new_id("run")
         # All of the request is checked before its key is claimed: a refused one leaves nothing behind.
-        fact = await self.request_of(workspace, request, by=by)
+        fact = await self.request_of(workspace, request, by=by, unnamed=self._usual_budget())
         async with claim_of(self.system, workspace, key=key, digest=_digest("runs.create", body), makes=run) as claim:
             if claim.answer is not None:
                 return msgspec.json.decode(claim.answer, type=RunAccepted), True
@@ -159,6 +160,11 @@ class Operations:
         )
         return accepted_of(address, fact, seq=seq)
 
+    def _usual_budget(self) -> Budget | None:
+        """Return the budget of a run that names none, neither itself nor its blueprint."""
+        usd = self.system.settings.budget_usd
+        return Budget(cost_micros=max(1, round(usd * MICROS))) if usd else None
+
     def _model(self, wanted: str) -> str:
         model = wanted or self.system.settings.model
         try:
@@ -167,10 +173,17 @@ class Operations:
             raise invalid("/model", str(fault), hint="callboard run GOAL --model scripted") from None
 
     async def request_of(
-        self, workspace: str, request: CreateRun, *, by: str, roles: Mapping[str, Role] | None = None
+        self,
+        workspace: str,
+        request: CreateRun,
+        *,
+        by: str,
+        roles: Mapping[str, Role] | None = None,
+        unnamed: Budget | None = None,
     ) -> RunRequested:
         """Return the first fact of the run that is asked for; a plan of one's own may use `roles` that are pinned already.
 
+        `unnamed` is its budget if neither the request nor its blueprint names one.
         Raises Problem.
         """
         _check_goal(request.goal)
@@ -184,7 +197,7 @@ class Operations:
         chosen = msgspec.structs.replace(source, plan=request.plan or source.plan)
         if roles is None or request.plan is None:
             roles = await self._pinned(workspace, chosen, model=model)
-        budget = request.budget or source.budget
+        budget = request.budget or source.budget or unnamed
         limit = (await self.workspace_budget(workspace)).limit
         wanted = budgets.narrower(budget, limit)
         rates = await budgets.rates(roles, wanted, blobs=self.system.blobs, workspace=workspace)

@@ -7,11 +7,12 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 FILES: Final = (Path("callboard.toml"), Path("~/.config/callboard/config.toml"))
+BUDGET_USD_MAX: Final = 1_000_000_000
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -40,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     max_tools: int = 32
     approval_policy: Literal["auto", "risky", "all"] = "risky"
     approval_seconds: int = 0
+    budget_usd: Annotated[float, msgspec.Meta(ge=0, le=BUDGET_USD_MAX)] = 0.0  # of a run that names none; 0: no limit
     script_speed: float = 1.0
     tools: tuple[str, ...] = ()  # with commas: package.module:tool
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -17,9 +17,11 @@ _UNITS: Final = {"": 1, "k": 1_000, "M": 1_000_000}
 
 
 def budget_of(text: str, option: str = "--budget") -> dict[str, int]:
-    """Read a budget as people write it: dollars alone, or name=number with commas. Raises Quit naming the part."""
+    """Read a budget as people write it: dollars alone, name=number with commas, or none. Raises Quit naming the part."""
     if not text.strip():
         raise Quit(USAGE, f"{option}: is empty, and would be no limit at all", hint=f"{option} {FORM}")
+    if text.strip() == "none":
+        return {}
     found: dict[str, int] = {}
     for part in text.split(","):
         name, equals, value = (piece.strip() for piece in part.partition("="))
@@ -105,7 +107,7 @@ def workspace_budget(
     json: JsonOption = False,
 ) -> None:
     """Show or set what all runs of the workspace may use together; runs claim from it as they begin."""
-    limit = None if not to else {} if to == "none" else budget_of(to, "--to")
+    limit = budget_of(to, "--to") if to else None
     run_async(_workspace_budget(here(ctx, output=output, json=json), limit, reason))
 
 

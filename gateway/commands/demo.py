@@ -88,6 +88,7 @@ def _settings(settings: Settings, home: str, *, model: str, speed: float) -> Set
         script_speed=speed,
         approval_policy="risky",
         approval_seconds=0,
+        budget_usd=0.0,
     )
 
 

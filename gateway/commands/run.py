@@ -46,7 +46,7 @@ def run(
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option("--budget", help="The most it may use: 2.00 (US dollars), or tokens=50000,model_calls=20,..."),
+        typer.Option("--budget", help="The most it may use: 2.00 (US dollars), tokens=50k,wall=10m,..., or none."),
     ] = None,
     key: Annotated[str, typer.Option("--id", help="An idempotency key: the same key starts the run once.")] = "",
     detach: Annotated[bool, typer.Option("-d", "--detach", help="Start it, print its id, and leave it alone.")] = False,

@@ -22,6 +22,9 @@ An example, as it went (blueprint haiku, $2.50 for a million tokens read, $10.00
   --budget 0.03   out before the first call: $0.0472 needed at least, $0.0300 left
   --budget 0.05   succeeds, $0.0461 left
 
+A run that names no budget, and whose blueprint names none, has CALLBOARD_BUDGET_USD dollars, if that is set where the
+gateway runs; `--budget none` begins one without a limit all the same.
+
 A run that is out keeps what it has and waits. `callboard run` and `runs watch` then end with exit code 7, unless they
 can ask somebody, and name the command that lets the run go on:
 

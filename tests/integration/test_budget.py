@@ -1,6 +1,7 @@
 """Budgets on real workers: reservations never pass them, a run that is out keeps what it has, and a raise lets it go on."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,9 @@ from events.jetstream.streams import INBOX_CONSUMER
 from events.run import StepStarted
 from events.subjects import EVERY_TIMER
 from events.tool import ApprovalRequested
+from gateway.blueprint import BlueprintDefinition, RoleFile
 from gateway.errors import Problem
-from gateway.operations import DecideApproval, RaiseRun
+from gateway.operations import CreateRun, DecideApproval, RaiseRun
 from tests.integration.engine import Rig, cassette, rig, say, step, turns, types
 from tests.invariants_budget import Books
 
@@ -139,6 +141,26 @@ async def test_a_run_without_a_budget_writes_nothing_of_budgets(nats_url: str, t
         with pytest.raises(Problem) as refused:
             await raise_(one, run, model_calls=1)
         assert refused.value.status == 409
+
+
+async def test_a_run_that_names_no_budget_has_the_usual_one(nats_url: str, tmp_path: Path) -> None:
+    async with rig(nats_url, tmp_path, cassette(a=turns(READ)), workers=0, budget_usd=1.5) as one:
+
+        async def budget_of(**more: Any) -> Budget | None:
+            request = (await one.door.run_state("default", await one.start(step("a"), **more))).request
+            assert request is not None
+            return request.budget
+
+        assert await budget_of() == Budget(cost_micros=1_500_000)
+        assert await budget_of(budget=Budget(tokens=90_000)) == Budget(tokens=90_000)
+        assert await budget_of(budget=Budget()) == Budget()
+        own = BlueprintDefinition(
+            name="own", steps=(step("a"),), roles=(RoleFile("dev", "does it", "Do it."),), budget=Budget(model_calls=7)
+        )
+        accepted, _ = await one.door.create_run("default", CreateRun(goal="x", definition=own), by="ann")
+        request = (await one.door.run_state("default", accepted.id)).request
+        assert request is not None
+        assert request.budget == Budget(model_calls=7)
 
 
 async def test_a_call_within_the_slice_costs_no_extra_fact(nats_url: str, tmp_path: Path) -> None:
