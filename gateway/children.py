@@ -16,8 +16,9 @@ from gateway import budgets
 from gateway.errors import Problem
 from gateway.operations import CreateRun, Operations, RunAccepted, accepted_of
 from gateway.system import System
+from gateway.views import MICROS
 from toolbox.errors import FilesAway, ToolError
-from toolbox.tool import SubRun
+from toolbox.tool import RunBudget, SubRun
 
 
 class Children:
@@ -34,7 +35,7 @@ class Children:
             above = await self.operations.run_state(call.workspace, call.run)
             if child in above.children:
                 return child
-            request = _of_call(above, wanted)
+            request = _of_call(wanted)
             fact = await self._request(above, request, step=call.step, call=call.call, files=agent.files)
             fact = msgspec.structs.replace(fact, limits=above.request.limits if above.request else fact.limits)
             await self._ask(above.address, fact, child=child, step=call.step, call=call.call, wait=wanted.wait)
@@ -61,9 +62,9 @@ class Children:
         roles = started.roles if request.plan is not None else None
         fact = await self.operations.request_of(above.address.workspace, given, by=started.by, roles=roles)
         rates = fact.rates
-        if above.purse is not None and not rates:
-            workspace, limits = above.address.workspace, above.purse.limits
-            wanted = Budget(cost_micros=limits.cost_micros)
+        if above.purse is not None:
+            workspace, own = above.address.workspace, fact.budget or Budget()
+            wanted = Budget(cost_micros=own.cost_micros or above.purse.limits.cost_micros)
             rates = await budgets.rates(fact.roles, wanted, blobs=self.system.blobs, workspace=workspace)
         return msgspec.structs.replace(
             fact,
@@ -78,11 +79,21 @@ class Children:
         return await self.operations.answer(above, command)
 
 
-def _of_call(above: RunState, wanted: SubRun) -> CreateRun:
+def _of_call(wanted: SubRun) -> CreateRun:
+    budget = None if wanted.budget is None else _budget(wanted.budget)
     if wanted.steps is None:
-        return CreateRun(goal=wanted.goal, blueprint=wanted.blueprint)
+        return CreateRun(goal=wanted.goal, blueprint=wanted.blueprint, budget=budget)
     try:
         steps = msgspec.convert(wanted.steps, tuple[PlanStep, ...], strict=False)
     except msgspec.ValidationError as fault:
         raise ToolError("bad_arguments", f"steps: {fault}") from None
-    return CreateRun(goal=wanted.goal, plan=Plan(steps=steps))
+    return CreateRun(goal=wanted.goal, plan=Plan(steps=steps), budget=budget)
+
+
+def _budget(wanted: RunBudget) -> Budget:
+    return Budget(
+        tokens=wanted.tokens,
+        cost_micros=None if wanted.usd is None else round(wanted.usd * MICROS),
+        model_calls=wanted.model_calls,
+        tool_calls=wanted.tool_calls,
+    )

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeVar, get_type_hints
 
 import msgspec
 
@@ -45,6 +45,18 @@ class Artifact(msgspec.Struct, frozen=True):
     title: str = ""
 
 
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class RunBudget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The most a run may use; what is left out is limited only by the run above it."""
+
+    usd: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] | None = None
+    tokens: Count | None = None
+    model_calls: Count | None = None
+    tool_calls: Count | None = None
+
+
 class SubRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run that a call wants begun under its own: `steps` are a plan's, as `submit_plan` takes them."""
 
@@ -52,6 +64,7 @@ class SubRun(msgspec.Struct, frozen=True, kw_only=True):
     blueprint: str = ""
     steps: Any = None
     wait: bool = True
+    budget: RunBudget | None = None
 
 
 class Output(msgspec.Struct, frozen=True):

@@ -71,3 +71,40 @@ async def test_a_run_whose_budget_has_no_depth_left_begins_none(nats_url: str, t
         (failed,) = facts(records, ToolFailed)
         assert failed.code == "budget_depth"
         assert not facts(records, RunChildRequested)
+
+
+async def test_a_call_gives_the_run_it_begins_a_part_of_the_budget(nats_url: str, tmp_path: Path) -> None:
+    script = cassette(a=turns([spawn("c", budget={"model_calls": 1, "usd": 0.5}, wait=False)]), c=turns(READ, READ))
+    async with rig(nats_url, tmp_path, script, budget_usd=9.0) as one:
+        run = await start(one, step("a"), budget=Budget(model_calls=20))
+        records = await one.until(run, lambda record: isinstance(record.fact, RunChildRequested))
+        (requested,) = facts(records, RunChildRequested)
+        assert requested.request.budget == Budget(model_calls=1, cost_micros=500_000)
+        assert requested.request.pooled == ("model_calls",)
+        under = await one.until(requested.child, lambda record: isinstance(record.fact, BudgetExhausted))
+        assert len(facts(under, ModelRequested)) == 1
+        await one.door.raise_budget("default", requested.child, RaiseRun(add=Budget(model_calls=9)), by="ann")
+        assert (await one.end(requested.child))[-1].type == "run.succeeded.v1"
+        assert (await one.end(run))[-1].type == "run.succeeded.v1"
+        assert (await booked(one)).checked > 10
+
+
+async def test_without_a_part_of_its_own_a_run_below_is_not_given_the_usual_budget(
+    nats_url: str, tmp_path: Path
+) -> None:
+    script = cassette(a=turns([spawn("c")]), c=turns())
+    async with rig(nats_url, tmp_path, script, budget_usd=9.0) as one:
+        run = await start(one, step("a"), budget=Budget())
+        records = await one.end(run)
+        (requested,) = facts(records, RunChildRequested)
+        assert (requested.request.budget or Budget()) == Budget()
+
+
+async def test_a_part_that_is_none_is_refused_to_the_model(nats_url: str, tmp_path: Path) -> None:
+    script = cassette(a=turns([spawn("c", budget={"usd": 0})]))
+    async with rig(nats_url, tmp_path, script) as one:
+        records = await one.end(await start(one, step("a")))
+        (failed,) = facts(records, ToolFailed)
+        assert failed.code == "bad_arguments"
+        assert "usd" in failed.reason
+        assert not facts(records, RunChildRequested)
