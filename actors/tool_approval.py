@@ -104,8 +104,10 @@ def decided(state: ToolState, command: Decide) -> list[Fact]:
     asked = _meant(state, command)
     approval, decision = asked.request, asked.decision
     if decision is not None:
-        if (decision.decision, decision.by, decision.comment) == (command.decision, command.by, command.comment):
-            return []
+        if (decision.decision, decision.comment) == (command.decision, command.comment or decision.comment) and (
+            command.decision != "edit" or command.arguments == bytes(decision.arguments)
+        ):
+            return []  # it is so already, whoever said it first, and nothing that is said now would be lost
         raise Refused("already_decided", f"{decision.by} already decided: {decision.decision}", recorded=decision)
     if asked.expired:
         raise Refused("expired", "the approval expired before this decision")

@@ -99,6 +99,16 @@ def test_a_call_taken_over_too_often_fails_and_only_takeovers_count() -> None:
     assert (facts[0].code, facts[0].reason) == ("attempts", "its worker was lost 3 times in the middle")
 
 
+def test_another_edit_is_not_the_same_decision() -> None:
+    story = call(approval=True)
+    story.rest(ticket=1)
+    story.when(decision("edit", arguments=b'{"a":1}'))
+    assert story.when(decision("edit", by="bob", arguments=b'{"a":1}')) == []
+    with pytest.raises(Refused) as refused:
+        story.when(decision("edit", by="bob", arguments=b'{"a":2}'))
+    assert refused.value.code == "already_decided"
+
+
 def test_a_denied_tool_fails_unperformed() -> None:
     story = call(denied="role dev may not use it")
     assert story.performable() == []
@@ -121,6 +131,9 @@ def test_the_first_decision_wins_and_the_second_is_told_so() -> None:
     story.rest(ticket=1)
     story.when(decision("approve"))
     assert story.when(decision("approve")) == []
+    assert story.when(decision("approve", by="bob")) == [], "it is so already"
+    with pytest.raises(Refused, match="ann already decided: approve"):
+        story.when(decision("approve", by="bob", comment="words that would be lost"))
     with pytest.raises(Refused) as refused:
         story.when(decision("reject", by="bob"))
     assert refused.value.code == "already_decided"
