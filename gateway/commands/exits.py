@@ -25,7 +25,7 @@ MEANINGS: Final[tuple[tuple[int, str], ...]] = (
     (FORBIDDEN, "not logged in, or not allowed"),
     (FAILED, "the run or a step failed; with --strict: it succeeded without some step"),
     (CANCELED, "the run was canceled"),
-    (TIMED_OUT, "the run timed out, or its budget is spent"),
+    (TIMED_OUT, "the run timed out, or its budget is spent; a raise of it was too small"),
     (PENDING, "still under way, or it needs a human and --no-input forbids to ask"),
     (CONFLICT, "a conflict: decided otherwise already, ended already, or the key was used with another request"),
     (UNREACHABLE, "the gateway, NATS or Postgres cannot be reached, or a port is in use"),

@@ -55,6 +55,8 @@ def budget_lines(found: views.BudgetView) -> list[Line]:
         rows.append(("time", f"{duration(found.limit['wall_seconds'] * 1000)}, until {found.until or ''}"))
     if "depth" in found.limit:
         rows.append(("depth", str(found.limit["depth"])))
+    if not found.limit and not found.parts:
+        rows.append(("limit", "none"))
     if found.waits:
         rows += [("waits", line(Piece(clean(found.waits), "warn"))), ("go on with", found.hint or "")]
     return fields(rows)

@@ -85,7 +85,7 @@ def exhausted(fact: BudgetExhausted) -> str:
     if fact.workspace or fact.above:
         who_ = f"{clean(fact.above)} above it" if fact.above else "the workspace"
         need = _of(fact.need, fact.lacks) or amount(fact.need)
-        return f"out of budget: {who_} has too little ({out}), and {need} needed at least ({RESERVED})"
+        return f"out of budget: {who_} has too little ({out}), {need} needed at least ({RESERVED})"
     waits = f"; {listed(fact.keys)} would go on" if fact.keys else ""
     if "wall_seconds" in fact.lacks:
         return f"out of budget ({out}){waits}"

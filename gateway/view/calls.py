@@ -5,7 +5,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from gateway.view.text import clean, cut, size
+from gateway.view.text import clean, cut, plural, size
 
 TEXT_MAX: Final = 160
 VALUE_MAX: Final = 40
@@ -13,12 +13,21 @@ ARGUMENTS_MAX: Final = 120
 
 
 def call_words(tool: str, arguments: msgspec.Raw | bytes, *, kind: str = "tool_call", most: int = ARGUMENTS_MAX) -> str:
-    """Write a call with its arguments shortened: write_file(path="app.py", content=1.2 KiB)."""
+    """Write a call with its arguments shortened: write_file(path="app.py", content=1.2 KiB).
+
+    What a run asks about a step or a gate is no call to a reader, and is said in words.
+    """
     given = _decoded(arguments)
-    if kind == "check" and isinstance(given.get("argv"), list):
-        return cut(command(cast("list[object]", given["argv"])), most, mark="...")
-    inside = ", ".join(f"{clean(name)}={_value(value)}" for name, value in given.items())
-    return f"{clean(tool)}({cut(inside, most, mark='...')})"
+    match kind, given:
+        case "check", {"argv": list()}:
+            return cut(command(cast("list[object]", given["argv"])), most, mark="...")
+        case "step", {"step": str(step), "attempts": int(count), "code": str(code), "reason": str(reason)}:
+            return short(f"{step} failed after {plural(count, 'attempt')}: {code}: {reason}")
+        case "gate", {"gate": str(gate), "rounds": int(count), "summary": str(summary)}:
+            return short(f"{gate} has not passed after {plural(count, 'round')}: {summary}")
+        case _:
+            inside = ", ".join(f"{clean(name)}={_value(value)}" for name, value in given.items())
+            return f"{clean(tool)}({cut(inside, most, mark='...')})"
 
 
 def command(argv: Sequence[object]) -> str:

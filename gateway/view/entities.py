@@ -198,7 +198,7 @@ def approval_row(approval: views.Approval, showing: Showing) -> Mapping[str, Cel
     return {
         "id": approval.id,
         "status": showing.status({"pending": "waiting"}.get(approval.status, approval.status)),
-        "call": call_words(approval.tool, approval.arguments),
+        "call": call_words(approval.tool, approval.arguments, kind=approval.kind),
         "step": approval.step,
         "role": approval.role,
         "age": showing.time(approval.requested_at),

@@ -275,7 +275,7 @@ def _take_call(board: Board, event: Event) -> Board:
                 since_ms=event.time_ms,
             )
             board = replace(board, asks=board.asks | {event.call: ask})
-            return _calling(board, event, Call(call_words(fact.tool, fact.arguments), waits=True))
+            return _calling(board, event, Call(call_words(fact.tool, fact.arguments, kind=fact.kind), waits=True))
         case ApprovalDecided(decision=decision):
             if decision == "reject" and event.call in board.asks:
                 board = replace(board, denials=(*board.denials, f"{board.asks[event.call].tool}: rejected"))

@@ -127,7 +127,7 @@ def _asked(board: Board, columns: int, look: Look) -> list[Line]:
     found: list[Line] = []
     for ask in board.asks.values():
         who = f"{ask.role or 'the run'} {ASKS.get(ask.kind, 'asks')}"
-        what = call_words(ask.tool, ask.arguments)
+        what = call_words(ask.tool, ask.arguments, kind=ask.kind)
         found.append(line(" ", Piece(look.sign("asks"), "warn"), " ", Piece(f"{who}: {what}", "warn")))
         found.append(line("   ", Piece(answer_line(ask), "dim")))
     if board.budget is not None:

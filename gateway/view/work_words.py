@@ -117,7 +117,8 @@ def of_tool(fact: ToolFact) -> Words:
     """Return what a fact of a call says."""
     match fact:
         case ToolRequested(tool=tool, arguments=given, kind=kind, approval=approval, denied=denied):
-            asked = f"{'check' if kind == 'check' else 'tool'} asked: {call_words(tool, given, kind=kind)}"
+            what = {"check": "check", "gate": "question", "step": "question"}.get(kind, "tool")
+            asked = f"{what} asked: {call_words(tool, given, kind=kind)}"
             if denied:
                 return bad(f"{asked}, denied: {short(denied)}")
             return note(f"{asked}{', needs approval' if approval else ''}")
@@ -153,7 +154,9 @@ def _of_approval(fact: ApprovalRequested | ApprovalDecided | ApprovalExpired) ->
     match fact:
         case ApprovalRequested(approval=approval, kind=kind, tool=tool, arguments=given, risk=risk):
             wanted = WANTED[kind]
-            return Words("asks", "warn", f"{wanted}: {call_words(tool, given)}{aside(short(risk), approval)}")
+            return Words(
+                "asks", "warn", f"{wanted}: {call_words(tool, given, kind=kind)}{aside(short(risk), approval)}"
+            )
         case ApprovalDecided(decision=decision, by=by, comment=comment):
             text = f"{DECIDED[decision]} by {who(by)}{because(comment)}"
             return bad(text) if decision == "reject" else done(text)

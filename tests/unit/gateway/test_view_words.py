@@ -96,6 +96,7 @@ from events.tool import (
     ToolTurnFailed,
     ToolWaiting,
 )
+from gateway.view.calls import call_words
 from gateway.view.filter import readable, run
 from gateway.view.say import clock
 from gateway.view.words import words
@@ -363,3 +364,14 @@ def test_nothing_that_moves_a_cursor_gets_through() -> None:
     evil = "\x1b[2J\x07\u202eabc\r\nnext\x9b31m"
     fact = ToolCompleted(epoch=1, text=evil)
     assert words(fact).text == "tool done: [2Jabc next31m (0 ms)"
+
+
+def test_what_a_run_asks_about_a_step_or_a_gate_is_said_in_words() -> None:
+    step = {"step": "write", "attempts": 2, "code": "validation", "reason": "false exit\ncode 1", "approve": "go on"}
+    told = call_words("step", msgspec.json.encode(step), kind="step")
+    assert told == "write failed after 2 attempts: validation: false exit code 1"
+    gate = {"gate": "review", "summary": "off by one", "rounds": 1, "findings": [], "rework": ["write"]}
+    assert (
+        call_words("gate", msgspec.json.encode(gate), kind="gate") == "review has not passed after 1 round: off by one"
+    )
+    assert call_words("step", b'{"step":"x"}', kind="tool_call") == 'step(step="x")'
