@@ -19,6 +19,8 @@ WORDS_MIN: Final = 20
 OVER: Final = frozenset({"succeeded", "skipped"})
 PAST_SHOWN: Final = 2
 ROWS_MIN: Final = 3
+OR: Final = "   or   "
+"""Between commands of which one is meant; where they do not fit, each has a line of its own, for who copies it."""
 ASKS: Final = {"tool_call": "wants", "outcome": "asks what became of"}
 
 _SIGNS: Final[dict[str, tuple[str, Tone]]] = {
@@ -129,7 +131,9 @@ def _asked(board: Board, columns: int, look: Look) -> list[Line]:
         who = f"{ask.role or 'the run'} {ASKS.get(ask.kind, 'asks')}"
         what = call_words(ask.tool, ask.arguments, kind=ask.kind)
         found.append(line(" ", Piece(look.sign("asks"), "warn"), " ", Piece(f"{who}: {what}", "warn")))
-        found.append(line("   ", Piece(answer_line(ask), "dim")))
+        whole = answer_line(ask)
+        ways = [whole] if width(whole) + 3 <= columns else whole.split(OR)
+        found += [line("   ", Piece(way, "dim")) for way in ways]
     if board.budget is not None:
         first, *rest = wrapped(f"the run is {exhausted(board.budget)}", columns - 3)
         found.append(line(" ", Piece(look.sign("asks"), "warn"), " ", Piece(first, "warn")))
@@ -142,8 +146,8 @@ def answer_line(ask: Ask) -> str:
     """Return the command that answers an ask."""
     if "respond" in ask.allowed and "approve" not in ask.allowed:
         return f'callboard approve {ask.id} -m "your answer"'
-    again = f'   or   callboard approve {ask.id} --respond -m "what to do"' if "respond" in ask.allowed else ""
-    return f"callboard approve {ask.id}{again}   or   callboard reject {ask.id} -m WHY"
+    again = f'{OR}callboard approve {ask.id} --respond -m "what to do"' if "respond" in ask.allowed else ""
+    return f"callboard approve {ask.id}{again}{OR}callboard reject {ask.id} -m WHY"
 
 
 def _block(board: Board, step: Step, *, now_ms: int, columns: int, look: Look) -> list[Line]:

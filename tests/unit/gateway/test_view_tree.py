@@ -96,6 +96,8 @@ def test_who_waits_for_a_human_says_how_to_answer(story: Story) -> None:
     assert " ? waiting · 0/5 steps" in shown
     assert ' ? backend wants: deploy(where="prod")' in shown
     assert "   callboard approve apr_" in shown
+    narrow = drawn(story, 80).splitlines()
+    assert [each for each in narrow if each.startswith("   callboard reject apr_") and each.endswith("-m WHY")]
 
 
 def test_a_failed_gate_and_a_failed_attempt_stay_in_sight(story: Story) -> None:
@@ -231,7 +233,7 @@ def test_a_step_a_human_is_asked_about_waits_and_says_how_to_answer(story: Story
     story.start()
     story.begin("analyze")
     call = story.fail("analyze", next_="ask")
-    shown = drawn(story, columns=160)
+    shown = drawn(story, columns=200)
     assert board_of(story).status == "needs_input"
     assert "waits for a human" in shown
     apr = approval_of(call)
