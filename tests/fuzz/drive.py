@@ -17,6 +17,8 @@ from tests.fuzz.commands import Fuzz, Sent
 
 SENDERS = 64
 REST_SECONDS_MAX = 60
+WAITING_MAX = 2_000
+"""Of so many commands without an answer no more are sent: else a slow machine's worker would be behind by minutes in the end."""
 ANSWER_SECONDS = 20
 MEBIBYTE = 1024
 
@@ -31,6 +33,7 @@ class Barrage:
         self.silent: list[Sent] = []
         self._inbox = bus.new_inbox()
         self._numbers = itertools.count()
+        self._answers = asyncio.Event()
 
     async def send(self, fuzz: Fuzz, *, count: int, seconds: float = 0) -> None:
         """Send `count` messages, no longer than `seconds` (0: however long it takes), and wait until all are answered."""
@@ -42,6 +45,7 @@ class Barrage:
             for _ in left:
                 if time.monotonic() > until:
                     return
+                await self._room()
                 await self._one(fuzz.next())
 
         await asyncio.gather(*(sender() for _ in range(SENDERS)))
@@ -71,11 +75,25 @@ class Barrage:
             else:
                 self.told["commands taken"] += 1
 
+    async def _room(self) -> None:
+        """Wait until few enough are unanswered; raises AssertionError if no answer comes any more."""
+        while len(self.waiting) >= WAITING_MAX:
+            self._answers.clear()
+            try:
+                await asyncio.wait_for(self._answers.wait(), REST_SECONDS_MAX)
+            except TimeoutError:
+                first = next(iter(self.waiting.values()))
+                raise AssertionError(
+                    f"no answer any more; the first without one: {first.subject} {first.body!r}"
+                ) from None
+
     def _not_taken(self, headers: dict[str, str], why: str) -> None:
         self.waiting.pop(headers.get(REPLY, ""), None)
+        self._answers.set()
         self.told[why] += 1
 
     def _answered(self, msg: Msg) -> None:
+        self._answers.set()
         if self.waiting.pop(msg.subject, None) is not None:
             answer = msgspec.json.decode(msg.body)
             self.told[f"command {answer['error']['code']}" if "error" in answer else "command done"] += 1
