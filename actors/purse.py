@@ -57,7 +57,9 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Purse(msgspec.Struct, frozen=True):
-    """`holds` is the whole grant of each open attempt, `used` what closed ones took, `asks` the attempts that wait."""
+    """`holds` is the whole grant of each open attempt, `used` what closed ones took, `asks` the attempts that wait, `returned`
+    the runs below that handed back.
+    """
 
     total: Budget
     requested_ms: int
@@ -76,6 +78,7 @@ class Purse(msgspec.Struct, frozen=True):
     claim_seq: int = 0
     line: dict[str, BudgetQueued] = {}
     told: dict[str, Answer] = {}
+    returned: frozenset[str] = frozenset()
 
     @property
     def until(self) -> int:
@@ -149,6 +152,7 @@ def take(purse: Purse, record: Record) -> Purse:
                 holds=_without(purse.holds, fact.run),
                 line=_without(purse.line, fact.run),
                 told=_without(purse.told, fact.run),
+                returned=purse.returned | {fact.run},
             )
         case StepFailed(seq=0) as fact:
             actor = attempt_at(fact.step, fact.attempt)

@@ -142,7 +142,7 @@ def below(state: RunState, request: RunRequested, now_ms: int) -> RunRequested:
 def reserve(state: RunState, command: ReserveBudget) -> list[Fact]:
     """Answer the claim of a run below: the dispatch that follows serves the line."""
     purse, child = state.purse, state.children.get(command.run)
-    if purse is None or child is None or child.ended:
+    if purse is None or child is None or child.ended or command.run in purse.returned:
         return []
     if command.run in purse.told and command.claim <= purse.told[command.run].claim:
         return []
@@ -153,10 +153,12 @@ def reserve(state: RunState, command: ReserveBudget) -> list[Fact]:
 
 
 def returned(state: RunState, command: ReturnBudget) -> list[Fact]:
-    """Take back what a run below did not use."""
-    purse = state.purse
-    known = purse is not None and (command.run in purse.holds or command.run in purse.line)
-    return [BudgetReturned(run=command.run, used=command.used)] if known else []
+    """Take back what a run below did not use; word of its end may overtake its claim, which reserves nothing then."""
+    purse, run = state.purse, command.run
+    if purse is None or run not in state.children or run in purse.returned:
+        return []
+    known = run in purse.holds or run in purse.line
+    return [BudgetReturned(run=run, used=command.used if known else NOTHING)]
 
 
 def served(queued: BudgetQueued, hold: Grant, rest: Grant) -> BudgetReserved | None:

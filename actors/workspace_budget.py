@@ -98,9 +98,12 @@ def decide(state: WorkspaceState, command: Command) -> list[Fact]:
             return [_reserved(state, queued) or queued]
         case ReserveBudget():
             return []
-        case ReturnBudget(run=run, used=used):
+        case ReturnBudget(run=run, used=used) if run not in state.returned:
+            # It may overtake the claim, and is recorded all the same: what is claimed then would be held for ever.
             known = run in state.holds or run in state.line
-            return [BudgetReturned(run=run, used=used)] if known else []
+            return [BudgetReturned(run=run, used=used if known else NOTHING)]
+        case ReturnBudget():
+            return []
         case _:
             fits = (_reserved(state, queued) for queued in state.line.values())
             return list[Fact](islice((fact for fact in fits if fact is not None), 1))

@@ -100,6 +100,13 @@ def test_a_claim_or_a_return_that_comes_again_or_too_late_changes_nothing() -> N
     assert story.state.rest == Grant(model_calls=8)
 
 
+def test_a_return_that_overtakes_its_claim_lets_it_reserve_nothing() -> None:
+    story = pool(model_calls=10)
+    assert names(hand_back(story, "run_a", 2)) == ["budget.returned"]
+    assert claim(story, "run_a", 3) == []
+    assert story.state.rest == Grant(model_calls=10)
+
+
 def test_a_second_claim_adds_to_what_the_run_has() -> None:
     story = pool(model_calls=40)
     claim(story, "run_a", None)
