@@ -1,10 +1,12 @@
 """What is never broken (I1 to I8 of ARCHITECTURE.md), kept after each stored fact and each effect: only what changed is looked at."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import msgspec
 
+from actors.purse import attempt_at
 from actors.tool_approval import digest
 from events import codec, envelope
 from events.agent import (
@@ -13,20 +15,27 @@ from events.agent import (
     AgentChecking,
     AgentFailed,
     AgentReissued,
+    AgentRequested,
     AgentSucceeded,
+    ModelFailed,
     ModelReissued,
     ModelRequested,
     ModelResponded,
     ModelTakenOver,
 )
-from events.budget import Budget, BudgetRaised
+from events.budget import Budget, BudgetAllotted, BudgetExhausted, BudgetRaised
+from events.dead_letter import DeadLetterRecorded, DeadLetterReplayed
 from events.envelope import Record
-from events.fact import Changes, Fact, File
+from events.fact import Changes, Fact, File, name_of
+from events.jetstream.room import NEW_WORK
 from events.run import (
     GateFailed,
     GatePassed,
     RunCanceled,
+    RunCancelRequested,
+    RunChildEnded,
     RunFailed,
+    RunPaused,
     RunRequested,
     RunStarted,
     RunSucceeded,
@@ -34,8 +43,10 @@ from events.run import (
     StepCanceled,
     StepConflicted,
     StepFailed,
+    StepReopened,
     StepStarted,
     StepSucceeded,
+    StepTimedOut,
     TimerSet,
 )
 from events.subjects import Address
@@ -66,6 +77,9 @@ ENDS: Final = (
     ToolFailed,
     ToolCanceled,
 )
+IN_TIME_SECONDS: Final = 15.0
+"""Within so many seconds what is due happens, tickets that come again after a death included; the watch comes after a minute."""
+ROOM_SECONDS: Final = 8.0
 REISSUES: Final = (AgentReissued, ModelReissued, ToolReissued)
 
 
@@ -92,11 +106,23 @@ class Call(msgspec.Struct):
 class Calm(Protocol):
     """What the checker must know of the schedule."""
 
+    loses_tickets: bool
+    """Whether what breaks can take a ticket away, which only the watch finds out."""
+
     @property
     def now(self) -> float: ...
 
+    @property
+    def prompt(self) -> bool:
+        """Whether all that is due must happen in time, once what broke is mended."""
+        ...
+
     def calm_for(self) -> float:
         """Return for how many seconds nothing has been broken any more."""
+        ...
+
+    def unbroken_for(self) -> float:
+        """Return for how many seconds nothing has been broken, what comes again then included."""
         ...
 
     def later(self, seconds: float, callback: Callable[..., object], *args: Any) -> None:
@@ -131,6 +157,23 @@ class Checks:
         self.open_runs: dict[Address, None] = {}
         self.reissued = 0
         self.ids: set[str] = set()
+        self.out: dict[Address, BudgetExhausted] = {}
+        """The runs that are out of budget, and of what."""
+        self.below: dict[Address, set[Address]] = defaultdict(set)
+        """The agents and runs that a run began, while they are open."""
+        self.stopping: dict[Address, None] = {}
+        self.paused: set[str] = set()
+        self.retrying: dict[tuple[Address, str], StepFailed] = {}
+        self.retries: dict[tuple[Address, str], int] = defaultdict(int)
+        self.limits: dict[Address, RunRequested] = {}
+        self.timing: dict[Address, StepStarted] = {}
+        self.letters: dict[Address, bool] = {}
+        """The dead letters, and whether they are open."""
+        self.buried: set[tuple[str, str]] = set()
+        self.carried: dict[str, Address] = {}
+        self.called: dict[tuple[str, str], Address] = {}
+        self.full_since: float | None = None
+        """Since when the log has no room for new work."""
 
     def fail(self, rule: str, words: str) -> None:
         self.broken.append(f"{rule}: {words}")
@@ -157,6 +200,7 @@ class Checks:
         if isinstance(fact, ENDS):
             self.ended.setdefault(at, fact)
             self.ended_at.setdefault(at, self.calm.now)
+            self._close(at)
         self.refused += record.type.endswith(".refused.v1")
         self.taken_over += record.type.endswith(".taken_over.v1")
         if record.type.endswith(".turn_failed.v1"):
@@ -165,10 +209,14 @@ class Checks:
             self.books.take(record)
         except BudgetBroken as broken:
             self.fail("I5", str(broken))
+        if self.full_since is not None and name_of(fact) in NEW_WORK:
+            self._room(at, record)
         if isinstance(fact, REISSUES) and not self._next_attempt(at):
             self.reissued += 1
         if at.kind == "tool":
             self._tool(record, fact)
+        elif isinstance(fact, DeadLetterRecorded | DeadLetterReplayed):
+            self._letter(at, fact)
         elif at.kind == "agent":
             self._agent(record, fact)
         else:
@@ -178,15 +226,27 @@ class Checks:
     def _run(self, record: Record, fact: Fact) -> None:
         at = record.address
         match fact:
-            case RunRequested(budget=budget):
-                self.open_runs[at] = None
-                self.budgets[at] = budget
+            case RunRequested():
+                self._begun(at, fact)
             case RunSucceeded() | RunFailed() | RunCanceled() | RunTimedOut():
                 self.open_runs.pop(at, None)
                 if isinstance(fact, RunSucceeded) and at not in self.watches:
                     self.fail("I6", f"{at} was never watched")
-            case RunStarted():
+            case RunStarted(deadline=deadline):
                 self.calm.later(60.0, self._is_watched, at)
+                if deadline:
+                    self._in_time(deadline, f"{at} goes on when its time is over", self._goes_on, at)
+            case RunCancelRequested():
+                self._stops(at)
+                self._in_time(0, f"{at} was canceled and has no end", lambda: at in self.open_runs, more=10.0)
+            case RunPaused():
+                self.paused.add(at.run)
+            case RunChildEnded(child=child):
+                self._one_result(at, (child, 0, 0))
+            case BudgetExhausted():
+                self.out[at] = fact
+            case BudgetAllotted():
+                self.out.pop(at, None)
             case TimerSet():
                 self.watches[at] = fact
                 self.calm.later(fact.at / 1000 - BEGAN_MS / 1000 - self.calm.now + 60.0, self._watch_moves, at, fact)
@@ -194,17 +254,117 @@ class Checks:
                 if record.causation in self.raised:
                     self.fail("I3", f"{at} took the command {record.causation} twice")
                 self.raised.add(record.causation)
+                self.out.pop(at, None)
             case StepStarted(actor=actor):
                 self.calm.later(60.0, self._is_handed_over, at.at(actor))
+                self._started_step(at, fact)
+            case StepReopened(key=key):
+                self.retries.pop((at, key), None)
+            case StepTimedOut(step=step, attempt=attempt):
+                self.timing.pop(at.at(attempt_at(step, attempt)), None)
             case StepSucceeded(changes=changes):
                 self._one_result(at, (fact.key, fact.attempt, fact.seq))
                 self._merge(at, changes)
             case StepFailed() if fact.code != "gate_failed":
                 self._one_result(at, (fact.key, fact.attempt, fact.seq))
+                self._failed_step(at, fact)
             case StepConflicted() | StepCanceled() | GatePassed() | GateFailed():
                 self._one_result(at, (fact.key, fact.attempt, fact.seq))
             case _:
                 pass
+
+    def _begun(self, run: Address, fact: RunRequested) -> None:
+        self.open_runs[run] = None
+        self.budgets[run] = fact.budget
+        self.limits[run] = fact
+        self.heads[run] = dict(fact.carried.head if fact.carried else fact.files)
+        if fact.parent is not None:
+            called = (fact.parent.run, fact.parent.call)
+            if fact.parent.call and self.called.setdefault(called, run) != run:
+                self.fail("I3", f"a call of {fact.parent.run} began {run} and {self.called[called]}")
+            self.below[Address(run.workspace, fact.parent.run)].add(run)
+        if fact.carried is not None and self.carried.setdefault(fact.carried.run, run) != run:
+            self.fail("I3", f"{fact.carried.run} goes on in {run} and in {self.carried[fact.carried.run]}")
+
+    def _close(self, at: Address) -> None:
+        """Something ended: nobody waits for it, and what it has open must stop."""
+        if at.kind == "run":
+            request = self.limits.get(at)
+            if request is not None and request.parent is not None:
+                self.below[Address(at.workspace, request.parent.run)].discard(at)
+            self.out.pop(at, None)
+            self._stops(at)
+        elif at.kind == "agent":
+            self.below[at.at()].discard(at)
+            self.timing.pop(at, None)
+
+    def _stops(self, run: Address) -> None:
+        """The run is stopped: so must be all it began, in time."""
+        self.stopping[run] = None
+        for one in self.below[run]:
+            self._in_time(0, f"{one} goes on, and {run} above it is stopped", self._not_told, one)
+
+    def _not_told(self, at: Address) -> bool:
+        return at not in self.ended and at not in self.told_to_stop and at not in self.stopping
+
+    def _goes_on(self, run: Address) -> bool:
+        return run in self.open_runs and run not in self.stopping and run.run not in self.paused
+
+    def _started_step(self, run: Address, fact: StepStarted) -> None:
+        self.retrying.pop((run, fact.key), None)
+        if fact.deadline:
+            agent = run.at(fact.actor)
+            self.timing[agent] = fact
+            words = f"{agent} goes on when the time of its attempt is over"
+            self._in_time(fact.deadline, words, lambda: self._goes_on(run) and self.timing.get(agent) is fact)
+
+    def _failed_step(self, run: Address, fact: StepFailed) -> None:
+        if fact.next != "retry":
+            if fact.next in ("fail", "stop"):
+                self.stopping[run] = None
+            return
+        request = self.limits[run]
+        spec = next((step for step in request.plan.steps if step.id == fact.key), None) if request.plan else None
+        most = (spec.retry.attempts_max if spec and spec.retry else 0) or request.limits.attempts_max
+        self.retries[run, fact.key] += 1
+        if spec is not None and self.retries[run, fact.key] > (most - 1) * (2 if spec.fallback else 1):
+            self.fail("I3", f"{run}: step {fact.key} is tried again after {most} attempts")
+        if fact.retry_at and self.budgets[run] is None:
+            self.retrying[run, fact.key] = fact
+            words = f"{run}: step {fact.key} was to be tried again"
+            still = lambda: self._goes_on(run) and self.retrying.get((run, fact.key)) is fact  # noqa: E731
+            self._in_time(fact.retry_at, words, still)
+
+    def _letter(self, at: Address, fact: DeadLetterRecorded | DeadLetterReplayed) -> None:
+        if isinstance(fact, DeadLetterReplayed):
+            self.letters[at] = False
+            return
+        if self.letters.get(at):
+            self.fail("I3", f"{at}: the same thing died twice")
+        self.letters[at] = True
+        if fact.message is not None:
+            self.buried.add((at.workspace, fact.message.subject))
+
+    def _room(self, at: Address, record: Record) -> None:
+        """A log that is nearly full takes no new work, as soon as every process has looked."""
+        if self.calm.prompt and self.full_since is not None and self.calm.now - self.full_since > ROOM_SECONDS:
+            self.fail("room", f"{at}: {record.type} where the log has no room for new work")
+
+    # what must happen in time, where no message is lost or late
+
+    def _in_time(self, due_ms: int, words: str, still: Callable[..., bool], *args: Any, more: float = 0.0) -> None:
+        """Fail if something is `still` so well after it was due (0: now), and after all that broke was mended."""
+        if self.calm.prompt:
+            due = max((due_ms - BEGAN_MS) / 1000, self.calm.now)
+            self.calm.later(due - self.calm.now + IN_TIME_SECONDS + more, self._late, words, still, args)
+
+    def _late(self, words: str, still: Callable[..., bool], args: tuple[Any, ...]) -> None:
+        if not still(*args):
+            return
+        if self.calm.unbroken_for() < IN_TIME_SECONDS:
+            self.calm.later(IN_TIME_SECONDS, self._late, words, still, args)
+        else:
+            self.fail("late", words)
 
     def _one_result(self, run: Address, result: tuple[str, int, int]) -> None:
         if (run, result) in self.attempts:
@@ -213,7 +373,7 @@ class Checks:
 
     def _merge(self, run: Address, changes: Changes) -> None:
         """A merge loses nobody's work: each path was as the step had it before, or already as after."""
-        head = self.heads.setdefault(run, {})
+        head = self.heads[run]
         for path, (before, after) in changes.items():
             if head.get(path) not in (before, after):
                 self.fail("files", f"{run}: {path} was changed by another step, and that is lost")
@@ -233,7 +393,7 @@ class Checks:
             self._unless_calm("I6", f"the watch of {run} was due and is not set again", self._watch_moves, run, timer)
 
     def _is_handed_over(self, agent: Address) -> None:
-        if agent.at() in self.open_runs and agent not in self.versions:
+        if agent.at() in self.open_runs and agent not in self.versions and not self.calm.loses_tickets:
             self._unless_calm("I6", f"{agent} was wanted and is not there", self._is_handed_over, agent)
 
     def _unless_calm(self, rule: str, words: str, again: Callable[..., None], *args: Any) -> None:
@@ -250,8 +410,12 @@ class Checks:
 
     def _agent(self, record: Record, fact: Fact) -> None:
         match fact:
+            case AgentRequested():
+                self.below[record.address.at()].add(record.address)
             case AgentCancelRequested():
                 self.told_to_stop.add(record.address)
+            case ModelFailed(retry_at=retry_at) if retry_at:
+                self._moves_on(record, retry_at)
             case ModelRequested() | AgentChecking() if record.address in self.told_to_stop:
                 self.fail("I4", f"{record.address} was told to stop and goes on: {record.type}")
             case ModelRequested(turn=turn):
@@ -273,6 +437,13 @@ class Checks:
                 self._all_paired(record.address)
             case _:
                 pass
+
+    def _moves_on(self, record: Record, at_ms: int) -> None:
+        """An attempt failed: the next one is made in time."""
+        at, version = record.address, record.version
+        words = f"{at}: the next attempt of {record.seq} was due and is not made"
+        still = lambda: self.versions[at] == version and self._goes_on(at.at())  # noqa: E731
+        self._in_time(at_ms, words, still)
 
     def _all_paired(self, agent: Address) -> None:
         for call in self.calls.values():
@@ -299,8 +470,9 @@ class Checks:
                 self._started(call, epoch)
             case ToolReissued(epoch=epoch):
                 call.epoch, call.waits = epoch, False
-            case ToolAttemptFailed():
+            case ToolAttemptFailed(retry_at=retry_at):
                 call.waits = True
+                self._moves_on(record, retry_at)
             case ToolOutcomeUnknown(epoch=epoch):
                 call.cut_off = epoch
             case ToolCompleted() | ToolFailed() | ToolCanceled():

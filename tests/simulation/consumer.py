@@ -19,6 +19,8 @@ class Open(msgspec.Struct):
     delivered: int
     away: bool = True
     """Whether it is out; else it waits to be delivered again."""
+    holder: str = ""
+    """The process that it was handed to last."""
 
 
 class Pull(msgspec.Struct):
@@ -100,6 +102,7 @@ class Consumer:
             entry = self.open[stored.seq] = Open(stored, 0.0, 0)
         entry.away = True
         entry.delivered += 1
+        entry.holder = pull.link.loop.name
         self.server.again += entry.delivered == 2
         entry.due = self.world.now + self.ack_wait
         self.count += 1

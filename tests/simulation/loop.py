@@ -146,6 +146,22 @@ def lasting(random: Random, most: float) -> float:
     return chance * (0.05 if kind < 0.55 else 0.5 if kind < 0.8 else 3.0 if kind < 0.95 else most)
 
 
+async def pass_time(world: "World", most: float) -> None:
+    """Let time pass as an effect takes it; at times until right behind somebody's append, where races are."""
+    await asyncio.sleep(lasting(world.random, most))
+    if world.races and world.random.random() < world.races:
+        loop = asyncio.get_running_loop()
+        behind: asyncio.Future[None] = loop.create_future()
+        world.racers.append(behind)
+        loop.call_later(2.0, _go, behind)
+        await behind
+
+
+def _go(racer: asyncio.Future[None]) -> None:
+    if not racer.done():
+        racer.set_result(None)
+
+
 class World:
     """The one clock, the one source of chance, and whose turn it is."""
 
@@ -160,6 +176,9 @@ class World:
         self.over = False
         self.current: Loop | None = None
         self.shuffled = self.random.random() < 0.5
+        self.races = 0.0
+        self.racers: list[asyncio.Future[None]] = []
+        """Effects that end behind the next append, or soon."""
         self.triggers: list[tuple[int, Callback]] = []
         """What happens when so many steps were made, in order."""
         self._due: list[tuple[float, int, Callback, tuple[Any, ...]]] = []
@@ -173,6 +192,15 @@ class World:
     def after(self, delay: float, callback: Callback, *args: Any) -> None:
         """Call back in `delay` seconds."""
         self.at(self.now + delay, callback, *args)
+
+    def race(self) -> None:
+        """Something was appended: let some of those go on that race with whoever reads it."""
+        waiting, self.racers = self.racers, []
+        for racer in waiting:
+            if self.random.random() < self.races:
+                _go(racer)
+            elif not racer.done():
+                self.racers.append(racer)
 
     def unqueue(self, loop: Loop) -> None:
         if loop.queued:

@@ -93,8 +93,8 @@ MUTANTS: Final = (
     Mutant(
         "T3: a refused result goes on",
         "actors.work",
-        "                if _refused(turn):\n                    return",
-        "                if False:\n                    return",
+        "    return any(isinstance(one.fact, ModelRefused | ToolRefused) for one in turn.appended)",
+        "    return False",
     ),
     Mutant("T3: hand-overs are not made again", "actors.work", "everything=again or not news", "everything=False"),
     Mutant(
@@ -191,9 +191,9 @@ MUTANTS: Final = (
     ),
     Mutant(
         "an effect before its start is stored",
-        "actors.tool",
-        "(_ready(state) and (state.begun or not state.fenced))",
-        "_ready(state)",
+        "actors.tool_state",
+        "return self.request is not None and self.request.effect in FENCED_EFFECTS",
+        "return False",
     ),
     Mutant("no approval is asked for", "actors.tool_approval", "return request.approval or", "return"),
     Mutant("approve after cancel", "actors.tool_approval", "    if state.end is not None:\n", "    if False:\n"),
@@ -204,6 +204,107 @@ MUTANTS: Final = (
         "    if False:\n        if (",
     ),
     Mutant("an edit is ignored", "actors.tool_state", 'decision is not None and decision.decision == "edit"', "False"),
+    # runs under runs
+    Mutant(
+        "a run's end is not told to the run above",
+        "actors.run_children",
+        "    if parent is None or state.end is None:\n        return []",
+        "    return []",
+    ),
+    Mutant("the call that waits for a run is not told", "actors.run_children", "if child.ended and child", "if child"),
+    Mutant(
+        "a cancel does not go down",
+        "actors.run",
+        "    return [*agents, *asked, *(address_of(state, child) for child in state.open_children())]",
+        "    return [*agents, *asked]",
+    ),
+    Mutant(
+        "who begins late does not ask how its run stands",
+        "actors.work",
+        "for missed in await standing(self.engine, record):",
+        "for missed in ():",
+    ),
+    # budgets
+    Mutant(
+        "slices do not count as reserved",
+        "actors.purse",
+        "return sum((budget.reserved(grant) for grant in self.holds.values()), self.used)",
+        "return self.used",
+    ),
+    Mutant(
+        "a workspace does not count what runs claimed",
+        "actors.workspace_budget",
+        "return sum((budget.reserved(grant) for grant in self.holds.values()), NOTHING)",
+        "return NOTHING",
+    ),
+    Mutant(
+        "what a run claimed is not handed back",
+        "actors.run_claims",
+        "    if purse is None or not purse.claim_seq:\n",
+        "    if True:\n",
+    ),
+    Mutant(
+        "a lost call is not charged",
+        "actors.agent_budget",
+        "            return _again(state, grant, fact, now_ms)",
+        "            return fact",
+    ),
+    # retries and time
+    Mutant(
+        "a step's attempts are not counted",
+        "actors.run_retry",
+        "if not final and step.failures + 1 < attempts_max(request, step):",
+        "if not final:",
+    ),
+    Mutant(
+        "no timer for a backoff",
+        "actors.run_retry",
+        "found.append(Schedule(asked=step.failed_seq, timer=retry_timer(step), at_ms=step.retry_at))",
+        "pass",
+    ),
+    Mutant(
+        "no timer for an attempt's time",
+        "actors.run_retry",
+        'found.append(Schedule(asked=step.deadline_seq, timer=f"{DUE}{step.actor}", at_ms=step.deadline))',
+        "pass",
+    ),
+    Mutant(
+        "a run's time is never over",
+        "actors.run_retry",
+        "state.paused is not None or state.request is None or not over:",
+        "True:",
+    ),
+    Mutant(
+        "a timer is not believed",
+        "actors.decider",
+        "return at_ms > 0 and (fired or command.now_ms >= at_ms)",
+        "return at_ms > 0 and command.now_ms >= at_ms",
+    ),
+    # dead letters, and a log that is nearly full
+    Mutant(
+        "a letter is recorded twice",
+        "actors.dead_letter",
+        "return [letter] if state.letter is None or again else []",
+        "return [letter]",
+    ),
+    Mutant(
+        "a replay begins twice",
+        "gateway.dead_letters",
+        'new = derive("run", at.requested_ms, run, at.seen.last)',
+        'new = self.system.clock.new_id("run")',
+    ),
+    Mutant(
+        "what nobody can work on is acked and not kept",
+        "actors.work",
+        "letter = await self.letters.of_junk(delivery, code, reason)",
+        'letter = ""',
+    ),
+    Mutant(
+        "a full log takes new work",
+        "events.jetstream.room",
+        "(self.used >= NEW_WORK_UP_TO and name in NEW_WORK)",
+        "False",
+    ),
 )
 
 

@@ -13,13 +13,17 @@ from actors.perform import Performer
 from actors.runtime import Limits, Runtime
 from events.blobs import BlobMissing
 from events.log import LogUnavailable
+from events.subjects import held_subject
+from gateway import blueprint
 from gateway.children import Children
+from gateway.dead_letters import DeadLetters
 from gateway.models import Models
 from gateway.operations import Operations
 from gateway.settings import Settings
 from gateway.system import Deltas, System, plan_faults
 from tests.simulation.link import Gone, Link, SimulatedBus
 from tests.simulation.loop import Handle, Loop, World
+from tests.simulation.scenario import PLANNING
 from tests.simulation.server import BEGAN_MS
 from tests.simulation.tools import TOOLS, Hands
 
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
     from tests.simulation.stage import Stage
 
 SETTINGS: Final = Settings(nats_url="simulated", home="/nowhere", drain_seconds=3, max_agents=3)
+
+blueprint.planning = lambda: PLANNING  # the shipped roles' tools are not here
 
 
 class Clock:
@@ -166,6 +172,14 @@ class Node:
     @property
     def door(self) -> Operations:
         return Operations(self.system)
+
+    @property
+    def letters(self) -> DeadLetters:
+        return DeadLetters(self.door)
+
+    def answers(self, ticket: int) -> bool:
+        """Tell whether it would say that it performs on a ticket."""
+        return held_subject(ticket) in self.link.interests and not self.loop.stopped and not self.link.cut
 
     def kill(self) -> None:
         """SIGKILL: nothing of it runs again."""

@@ -1,6 +1,5 @@
 """The provider of the simulation: answers, delays and failures are drawn when it is asked; strangers' words in a prompt are told."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
@@ -8,7 +7,8 @@ import msgspec
 
 from actors.model import Answer, Block, Delta, ModelError, ModelRequest, Text, ToolResult, ToolUse
 from events.fact import Usage
-from tests.simulation.loop import World, lasting
+from tests.simulation.loop import World, pass_time
+from tests.simulation.scenario import plan_of
 
 TOOLS: Final = (
     ("peek", 3),
@@ -43,7 +43,7 @@ class Provider:
         """See `actors.model.Model.stream`."""
         random = self.world.random.random
         self._look(request)
-        await asyncio.sleep(lasting(self.world.random, 20.0))
+        await pass_time(self.world, 20.0)
         if random() < self.fails:
             await self._fail()
         self.calls += 1
@@ -75,9 +75,9 @@ class Provider:
         random = self.world.random.random
         if random() < 0.03:
             return (Text("I think."),)
-        if request.turn > 1 + random() * self.turns or (not request.role.startswith("judge") and random() < 0.1):
+        if request.turn > 1 + random() * self.turns or random() < 0.1:
             return (self._end(request),)
-        if request.role.startswith("judge"):
+        if request.role in ("judge", "planner"):
             return (self._end(request),)
         count = 1 + int(random() ** 2 * 4)
         return tuple(self._use(request, place) for place in range(count))
@@ -87,6 +87,11 @@ class Provider:
             passed = self.world.random.random() < 0.6
             findings: list[Any] = [] if passed else [{"step": "a", "message": "mend it"}]
             return _call("submit_verdict", {"passed": passed, "summary": "seen", "findings": findings}, "end")
+        if request.role == "planner":
+            steps = msgspec.to_builtins(plan_of(self.world.random, 2 if self.turns > 1 else 1).steps)
+            if self.world.random.random() < 0.2:
+                steps[0]["role"] = "nobody"
+            return _call("submit_plan", {"steps": steps}, "end")
         return _call("finish", {"summary": f"done by {request.step}"}, "end")
 
     def _use(self, request: ModelRequest, place: int) -> ToolUse:
@@ -98,7 +103,7 @@ class Provider:
         elif name == "ask_human":
             arguments = {"question": "why?"}
         elif name == "spawn":
-            steps = [{"id": "under", "role": "maker", "task": "do a part"}]
+            steps = [{"id": "under", "role": "maker", "task": "do a part"}] if self.world.random.random() < 0.9 else []
             arguments = {"goal": "a part", "steps": steps, "wait": self.world.random.random() < 0.7}
         return _call(name, arguments, str(place))
 

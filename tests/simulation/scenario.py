@@ -8,12 +8,24 @@ import msgspec
 from events.budget import Budget
 from events.plan import Gate, Plan, PlanStep, Retry, ancestors
 from events.run import Limits
-from gateway.blueprint import BlueprintDefinition, RoleFile
+from gateway.blueprint import Blueprint, BlueprintDefinition, RoleFile
 from gateway.operations import CreateRun
-from tests.simulation.server import Weather
+from tests.simulation.server import Moment, Weather
 
 FaultKind = Literal[
-    "kill", "pause", "suspend", "partition", "half_open", "outage", "leader", "drain", "consumer", "clock", "forget"
+    "kill",
+    "pause",
+    "suspend",
+    "partition",
+    "half_open",
+    "outage",
+    "leader",
+    "drain",
+    "consumer",
+    "robbed",
+    "clock",
+    "forget",
+    "full",
 ]
 KINDS: tuple[tuple[FaultKind, float], ...] = (
     ("kill", 5),
@@ -25,9 +37,13 @@ KINDS: tuple[tuple[FaultKind, float], ...] = (
     ("leader", 1.5),
     ("drain", 1),
     ("consumer", 0.3),
+    ("robbed", 0.5),
     ("clock", 0.5),
     ("forget", 1),
+    ("full", 0.5),
 )
+MOMENTS: dict[Moment, int] = {"append": 40, "ack": 25, "beat": 4}
+"""Right behind what a fault may hit, and behind which one at the latest in a small schedule: then it is its sender who is hit."""
 Size = Literal["tiny", "small", "large"]
 SIZES: tuple[tuple[Size, float], ...] = (("tiny", 0.55), ("small", 0.35), ("large", 0.1))
 """Tiny: a run of one step and hardly a tool call, where what breaks hits each moment in turn; small: a step; large: up to three
@@ -38,15 +54,27 @@ SPREAD: dict[Size, float] = {"tiny": 0.8, "small": 1.3, "large": 2.1}
 MAKER = RoleFile("maker", "makes", "Make it.")
 SECOND = RoleFile("second", "makes when the maker cannot", "Make it still.")
 JUDGE = RoleFile("judge", "judges", "Judge it.", ("submit_verdict", "peek"))
+PLANNER = RoleFile("planner", "plans", "Plan it.", ("submit_plan", "peek"))
+PLANNING = Blueprint(
+    name="",
+    description="a planner makes the plan",
+    plan=None,
+    roles={role.name: role for role in (PLANNER, MAKER, SECOND, JUDGE)},
+    folder="",
+)
+"""What a run with a goal alone works with here."""
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """What breaks when the world has made `step` steps, on which worker, for how many seconds."""
+    """What breaks, on which worker, for how many seconds: when the world has made `step` steps, or behind so many appends,
+    acks or heartbeats, on the worker who sent that one.
+    """
 
     step: int
     kind: FaultKind
     worker: int
     seconds: float
+    moment: Moment = "step"
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -60,6 +88,8 @@ class Start(msgspec.Struct, frozen=True):
     cancels_by: Literal["cancel", "terminate"] = "cancel"
     pause_at: float = 0.0
     pause_seconds: float = 0.0
+    limit: Budget | None = None
+    """What its workspace is limited to before."""
 
 
 class Scenario(msgspec.Struct, frozen=True):
@@ -79,6 +109,12 @@ class Scenario(msgspec.Struct, frozen=True):
     """For how long a worker's request for work stays open: mostly long, since an idle worker's requests are what costs time here."""
     turns: float
     """Up to how many turns an agent takes before it finishes."""
+    races: float
+    """The chance that an effect comes to its end, and a stopped worker to itself, right behind somebody's append."""
+    replays: bool
+    """Whether people replay what failed for good."""
+    junk: tuple[float, ...]
+    """When a command comes that nobody can work on."""
 
 
 def draw(random: Random) -> Scenario:
@@ -90,49 +126,59 @@ def draw(random: Random) -> Scenario:
     workers = 1 if chance() < 0.1 else 3 if chance() < 0.2 and not small else 2
     runs = 1 if small or chance() < 0.6 else 2 if chance() < 0.7 else 3
     harsh = chance()
+    fair = chance() < 0.2
     weather = Weather(
-        lost=0.0 if chance() < 0.4 else harsh * 0.03,
-        slow=0.0 if chance() < 0.5 else chance() * 0.03,
+        lost=0.0 if chance() < 0.4 or fair else harsh * 0.03,
+        slow=0.0 if chance() < 0.5 or fair else chance() * 0.03,
         slow_seconds=1.0 + chance() * 6,
         replica_seconds=0.0 if chance() < 0.5 else chance() * 1.5,
         in_flight=0.0 if chance() < 0.7 else chance() * 0.05,
-        stops=0.0 if chance() < 0.75 else 0.02,
+        stops=0.0 if chance() < 0.75 or fair else 0.04,
         timer_twice=0.0 if chance() < 0.6 else 0.2,
     )
     return Scenario(
         workers=workers,
         starts=tuple(_start(random, number, steps_max=1 if small else 4) for number in range(runs)),
         weather=weather,
-        faults=_faults(random, workers, spread=SPREAD[size]),
+        faults=_faults(random, workers, size=size, most=int(chance() * 2) if fair else None),
         provider_fails=0.0 if chance() < 0.6 else chance() * 0.3,
         absent=chance() < 0.15,
         skews_ms=tuple(int((chance() - 0.5) * 4000) if chance() < 0.5 else 0 for _ in range(workers + 1)),
         seconds=5 + chance() ** 2 * (30 if small else 150),
         pull_seconds=2.0 if chance() < 0.2 else 30.0,
         turns=1.0 if size == "tiny" else 4.0,
+        races=0.5 if chance() < 0.3 else 0.0,
+        replays=chance() < 0.15,
+        junk=(chance() * 5,) if chance() < 0.05 else (),
     )
 
 
-def _faults(random: Random, workers: int, *, spread: float) -> tuple[Fault, ...]:
-    count = 0 if random.random() < 0.1 else 1 + int(random.random() ** 2 * 7)
+def _faults(random: Random, workers: int, *, size: Size, most: int | None) -> tuple[Fault, ...]:
+    chance = random.random
+    count = (0 if chance() < 0.1 else 1 + int(chance() ** 2 * 7)) if most is None else most
     kinds: list[FaultKind] = [kind for kind, _ in KINDS]
     weights = [weight for _, weight in KINDS]
-    steps = 10 ** (1.7 + random.random() * spread)
-    found = [
-        Fault(
-            step=int(random.random() * steps),
-            kind=random.choices(kinds, weights)[0],
-            worker=int(random.random() * workers),
-            seconds=random.random() ** 2 * 60 if random.random() < 0.5 else random.random() * 8,
+    steps = 10 ** (1.7 + chance() * SPREAD[size])
+    found: list[Fault] = []
+    for _ in range(count):
+        moment: Moment = (
+            "step" if chance() < 0.6 else "append" if chance() < 0.5 else "ack" if chance() < 0.5 else "beat"
         )
-        for _ in range(count)
-    ]
+        within = steps if moment == "step" else MOMENTS[moment] * (4 if size == "large" else 1)
+        fault = Fault(
+            step=int(chance() * within),
+            kind="leader" if moment == "beat" and chance() < 0.5 else random.choices(kinds, weights)[0],
+            worker=int(chance() * workers),
+            seconds=chance() ** 2 * 60 if chance() < 0.5 else chance() * 8,
+            moment=moment,
+        )
+        found.append(fault)
     return tuple(sorted(found, key=lambda fault: fault.step))
 
 
 def _start(random: Random, number: int, *, steps_max: int) -> Start:
     chance = random.random
-    plan = _plan(random, steps_max)
+    plan = plan_of(random, steps_max)
     limits = Limits(
         attempts_max=1 + int(chance() * 3),
         turns_max=3 + int(chance() * 6),
@@ -141,10 +187,13 @@ def _start(random: Random, number: int, *, steps_max: int) -> Start:
         takeovers_max=1 + int(chance() * 4),
         model_attempts_max=1 + int(chance() * 6),
         model_seconds_max=5 if chance() < 0.1 else 600,
+        run_seconds=1 + chance() ** 2 * 60 if chance() < 0.08 else 0,
     )
     request = CreateRun(
         goal=f"goal {number}",
-        definition=BlueprintDefinition(name="simulated", steps=plan.steps, roles=(MAKER, SECOND, JUDGE)),
+        definition=None
+        if chance() < 0.05
+        else BlueprintDefinition(name="simulated", steps=plan.steps, roles=(MAKER, SECOND, JUDGE)),
         approvals="all" if chance() < 0.1 else "auto" if chance() < 0.1 else "risky",
         limits=limits,
         budget=_budget(random) if chance() < 0.25 else None,
@@ -158,6 +207,16 @@ def _start(random: Random, number: int, *, steps_max: int) -> Start:
         cancels_by="terminate" if chance() < 0.3 else "cancel",
         pause_at=chance() ** 3 * 20 if chance() < 0.2 else 0.0,
         pause_seconds=chance() ** 2 * 40,
+        limit=_limit(random) if chance() < 0.07 else None,
+    )
+
+
+def _limit(random: Random) -> Budget:
+    chance = random.random
+    return Budget(
+        tokens=int(20_000 + chance() * 200_000) if chance() < 0.3 else None,
+        model_calls=1 + int(chance() * 12) if chance() < 0.7 else None,
+        tool_calls=1 + int(chance() * 20),
     )
 
 
@@ -172,7 +231,8 @@ def _budget(random: Random) -> Budget:
     )
 
 
-def _plan(random: Random, steps_max: int) -> Plan:
+def plan_of(random: Random, steps_max: int) -> Plan:
+    """Draw a plan of so many steps at most."""
     chance = random.random
     count = 1 + int(chance() ** 1.5 * steps_max)
     steps: list[PlanStep] = []

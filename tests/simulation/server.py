@@ -6,7 +6,7 @@ messages are lost, late, answered and the answer lost; replicas lag; a leader's 
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -54,6 +54,7 @@ class Weather(msgspec.Struct):
 
 
 CALM: Final = Weather()
+Moment = Literal["step", "append", "ack", "beat"]
 
 
 class Server:
@@ -69,6 +70,12 @@ class Server:
         self.stops: Callable[[str], None] = lambda _: None
         """Stops the process of that name."""
         self.say: Callable[[str], None] | None = None
+        self.moment: Callable[[Moment, str], None] | None = None
+        """Is told of each append, ack and heartbeat of the process of that name, if anything is to happen behind one."""
+        self.used = 0.0
+        """The part of its limit that the log has taken; at 1 it takes no more."""
+        self.acked: Callable[[Link, Consumer, int], None] = lambda *_: None
+        """Is asked about each ack before it counts."""
         self.log: list[Stored] = []
         self.scopes: dict[str, list[Stored]] = defaultdict(list)
         """The messages of a scope that was asked for or appended under, by its filter without `>`."""
@@ -90,7 +97,7 @@ class Server:
         if ".evt." in subject and headers:
             self._append(link, subject, body, headers, reply)
         elif subject.startswith("$JS.ACK."):
-            self._ack(subject, body)
+            self._ack(link, subject, body)
         elif subject.startswith("$JS.API."):
             self._api(link, subject[8:], body, reply)
         elif ".cmd." in subject or ".tmr." in subject:
@@ -106,8 +113,12 @@ class Server:
             self._refuse(link, reply, 10071, f"wrong last sequence: {last}")
         elif self.weather.in_flight and self.world.random.random() < self.weather.in_flight:
             self._refuse(link, reply, 10164, "wrong last sequence")
+        elif self.used >= 1.0:
+            self._refuse(link, reply, 10077, "maximum bytes exceeded")
         else:
             seq = self.add(subject, body, headers)
+            if self.moment is not None:
+                self.moment("append", link.loop.name)
             link.send(reply, Msg(reply, NO_HEADERS, b'{"stream":"CALLBOARD","seq":%d}' % seq))
 
     def _refuse(self, link: Link, reply: str, code: int, words: str) -> None:
@@ -125,14 +136,20 @@ class Server:
         run = ".".join(tokens[:4])
         for prefix in (f"{run}.", f"{run}.{tokens[4]}.", f"{run}.{tokens[4]}.{tokens[5]}."):
             self.scopes[prefix].append(stored)
-        self.stored(stored)
         to = tokens[8]
         if to != "-":
             self.queues[to].append(stored)
-            consumer = self.consumers.get(("CALLBOARD", to))
-            if consumer is not None:
-                consumer.pump()
+        self.stored(stored)
+        consumer = self.consumers.get(("CALLBOARD", to))
+        if consumer is not None:
+            consumer.pump()
         return seq
+
+    def put(self, subject: str, body: bytes) -> None:
+        """Take in a command from anybody."""
+        self.inbox_count += 1
+        self.commands.append(Stored(self.inbox_count, subject, {}, body, self.world.now))
+        self.inbox.pump()
 
     def _put(self, link: Link, subject: str, body: bytes, headers: Mapping[str, str], reply: str) -> None:
         self.inbox_count += 1
@@ -165,18 +182,23 @@ class Server:
         self.commands.append(fired)
         self.inbox.pump()
 
-    def _ack(self, subject: str, body: bytes) -> None:
+    def _ack(self, link: Link, subject: str, body: bytes) -> None:
         _, _, stream, name, _, seq, _ = subject.split(".", 6)
         consumer = self.consumers.get((stream, name))
         if consumer is None:
             return
         if not body:
+            self.acked(link, consumer, int(seq))
             consumer.ack(int(seq))
+            if self.moment is not None:
+                self.moment("ack", link.loop.name)
         elif body.startswith(b"-NAK"):
             delay = _json.decode(body[5:])["delay"] / SECOND if len(body) > 5 else 0.0
             consumer.nak(int(seq), delay)
         elif body == b"+WPI":
             consumer.progress(int(seq))
+            if self.moment is not None:
+                self.moment("beat", link.loop.name)
 
     # the API
 
@@ -220,7 +242,9 @@ class Server:
         elif verb.startswith("STREAM.INFO."):
             found = self.scope(request["subjects_filter"]) if "subjects_filter" in request else []
             subjects = dict.fromkeys([stored.subject for stored in found], 1)
-            answer = {"state": {"last_seq": len(self.log), "subjects": subjects}, "total": len(subjects)}
+            full = {"max_msgs": 1000} if self.used else {}
+            state = {"last_seq": len(self.log), "messages": int(self.used * 1000), "subjects": subjects}
+            answer = {"config": full, "state": state, "total": len(subjects)}
         elif verb.startswith("STREAM.PURGE."):
             self.schedules.pop(request["filter"], None)
             answer = {"success": True}
@@ -309,6 +333,21 @@ class Server:
         consumer = self.consumers.pop(("CALLBOARD", name), None)
         if consumer is not None:
             consumer.tell_deleted()
+
+    def rob(self, chosen: Callable[[Stored], bool]) -> str:
+        """Ack a message of a work queue that another still works on, as a process does whose clock stood; return whose it was."""
+        found = [
+            (one, seq)
+            for (stream, _), one in self.consumers.items()
+            for seq, entry in one.open.items()
+            if stream == "CALLBOARD" and chosen(entry.stored)
+        ]
+        if not found:
+            return ""
+        consumer, seq = found[int(self.world.random.random() * len(found))]
+        holder = consumer.open[seq].holder
+        consumer.ack(seq)
+        return holder
 
     def pump(self) -> None:
         """Hand out what waits, as after an outage."""

@@ -7,20 +7,27 @@ from typing import Any, Final
 
 import msgspec
 
-from actors.decider import fold
+from actors.decider import Perform, fold
 from actors.mailbox import DECIDERS
-from events.budget import Budget, BudgetExhausted, BudgetRaised
+from actors.notices import addressee
+from actors.workspace_budget import budget_address
+from events.agent import ModelRequested, ModelTakenOver
+from events.budget import Budget, BudgetExhausted
+from events.dead_letter import DeadLetterRecorded
 from events.envelope import Record
-from events.subjects import Address
-from events.tool import ApprovalRequested
+from events.jetstream.room import NEW_WORK_UP_TO
+from events.subjects import Address, command_subject, timer_subject
+from events.tool import ApprovalRequested, ToolStarted
 from gateway.errors import Problem
 from gateway.operations import CancelRun, DecideApproval, RaiseRun
 from tests.simulation.checks import Checks
+from tests.simulation.consumer import Consumer
+from tests.simulation.link import Link
 from tests.simulation.loop import World, lasting
 from tests.simulation.node import SETTINGS, Blobs, Node
 from tests.simulation.provider import Provider
-from tests.simulation.scenario import Fault, Scenario, Start, draw
-from tests.simulation.server import CALM, Server
+from tests.simulation.scenario import MOMENTS, Fault, Scenario, Start, draw
+from tests.simulation.server import CALM, Moment, Server, Stored
 from tests.simulation.tools import Target
 
 STEPS_MAX: Final = 400_000
@@ -33,7 +40,13 @@ RAISES: Final = {
 }
 STOPPED_SECONDS: Final = 10.0
 CALM_SECONDS_MAX: Final = 2 * 3600.0
-LOSES_TICKETS: Final = frozenset({"suspend", "consumer"})
+LOSES_TICKETS: Final = frozenset({"suspend", "consumer", "robbed"})
+LOSES_PULLS: Final = frozenset({"partition", "half_open", "outage", "leader"})
+"""After these a worker may think that its request for work is open still, and not ask again before it is over."""
+HANGS: Final = (ModelRequested, ModelTakenOver, ToolStarted)
+REPLAYS_MAX: Final = 2
+AGAIN_SECONDS: Final = 10.0
+"""So long after the end of what broke a ticket may take until it comes again, and is worked on."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -69,7 +82,25 @@ class Stage:
             turns=self.scenario.turns,
             foreign=lambda words: self.checks.fail("I8", words),
         )
+        self.world.races = self.scenario.races
+        self.moments = {(one.moment, one.step): one for one in self.scenario.faults if one.moment != "step"}
+        self.counts = dict.fromkeys(MOMENTS, 0)
+        if self.moments or self.scenario.races:
+            self.server.moment = self._moment
+        self.server.acked = self._acked
+        self.asleep: list[tuple[float, Node]] = []
+        """Stopped workers, and from when on they may come to themselves behind an append."""
+        self.broken_until = 0.0
+        """When the last of what broke so far is over."""
+        self.answering: dict[tuple[str, int], tuple[Any, ...]] = {}
+        """Who performed what, and would have said so, when the log's leader died."""
+        self.looking = False
+        """Whether it will be looked again soon if all is over."""
+        self.replays = 0
+        self.replaying = 0
+        self.junk: list[tuple[str, str]] = []
         self.loses_tickets = any(fault.kind in LOSES_TICKETS for fault in self.scenario.faults)
+        self.only_leaders = all(fault.kind == "leader" for fault in self.scenario.faults)
         self.calm = False
         self.calm_at = 0.0
         self.disturbed: set[str] = set()
@@ -104,8 +135,11 @@ class Stage:
             self.workers.append(self._worker(number))
         for start in self.scenario.starts:
             self.world.at(start.at, self._begin, start)
+        for at in self.scenario.junk:
+            self.world.at(at, self._send_junk)
         for fault in self.scenario.faults:
-            self.world.triggers.append((fault.step, lambda fault=fault: self._break(fault)))
+            if fault.moment == "step":
+                self.world.triggers.append((fault.step, lambda fault=fault: self._break(fault)))
         self.world.run(steps_max=STEPS_MAX, until=self.scenario.seconds)
         if not self.world.over:
             self._calm_down()
@@ -131,6 +165,8 @@ class Stage:
         """Ask for a run until the door has said yes."""
         while True:
             try:
+                if start.limit is not None:
+                    await self._limit(start.workspace, start.limit)
                 accepted, _ = await self.front.door.create_run(start.workspace, start.request, by="sim", key=start.key)
             except Problem as problem:
                 if not problem.retryable:
@@ -150,24 +186,40 @@ class Stage:
                 self.world.after(at, self._order, operation, start.workspace, accepted.id)
         self._look_whether_over()
 
+    async def _limit(self, workspace: str, limit: Budget) -> None:
+        """Limit a workspace; people mind if more is in use already."""
+        try:
+            await self.front.door.limit_workspace(workspace, limit, by="sim", key=f"limit-{len(self.checks.records)}")
+        except Problem as problem:
+            if problem.status != 409:
+                raise
+
     def _raise(self, run: Address) -> None:
-        """Give a run that ran out more of everything; people ask again until it goes on."""
+        """Give a run that ran out more of everything, or whom it has it of; people ask again until it goes on."""
+        out = self.checks.out.get(run)
+        if out is not None:
+            if out.workspace:
+                pool = self.checks.books.pools[budget_address(run.workspace)].total
+                self.front.run(lambda: self._answered(self._limit(run.workspace, _more(pool, adding=True))))
+            elif out.above:
+                self._add_to(Address(run.workspace, out.above))
+            else:
+                self._add_to(run)
+            self.world.after(20.0, self._raise_again, run)
+
+    def _add_to(self, run: Address) -> None:
         if run in self.checks.open_runs:
-            has = self.checks.budgets[run]
-            more = RaiseRun(add=Budget(**{name: add for name, add in RAISES.items() if getattr(has, name) is not None}))
+            has = self.checks.budgets[run] or Budget()
+            more = RaiseRun(add=_more(has))
             door = self.front.door
             key = f"raise-{run.run[-4:]}-{len(self.checks.records)}"
             for _ in range(1 if self.world.random.random() < 0.7 else 2):
                 self.front.run(
                     lambda: self._answered(door.raise_budget(run.workspace, run.run, more, by="sim", key=key))
                 )
-            self.world.after(20.0, self._raise_again, run, len(self.checks.records))
 
-    def _raise_again(self, run: Address, count: int) -> None:
-        facts = [one.fact for one in self.checks.records if one.address == run]
-        last = next((one for one in reversed(facts) if isinstance(one, BudgetExhausted | BudgetRaised)), None)
-        if isinstance(last, BudgetExhausted):
-            self._raise(run)
+    def _raise_again(self, run: Address) -> None:
+        self._raise(run)
 
     def _order(self, operation: Any, workspace: str, run: str) -> None:
         if not self.calm or operation.__name__ == "resume_run":
@@ -184,6 +236,8 @@ class Stage:
 
     def _happened(self, record: Record) -> None:
         fact = record.fact
+        if record.to == "-" and isinstance(fact, HANGS) and record.causation.isdigit() and not self.loses_tickets:
+            self._hangs(record, int(record.causation))
         if isinstance(fact, ApprovalRequested):
             self.waiting[record.address] = fact
             self._let_decide(record.address, fact)
@@ -191,8 +245,38 @@ class Stage:
             self.waiting.pop(record.address, None)
         elif isinstance(fact, BudgetExhausted):
             self.world.after(lasting(self.world.random, 10.0), self._raise, record.address)
+        elif isinstance(fact, DeadLetterRecorded) and self.scenario.replays and self.replays < REPLAYS_MAX:
+            self._let_replay(record.address)
         if not self.checks.open_runs:
             self._look_whether_over()
+
+    def _hangs(self, record: Record, ticket: int) -> None:
+        """What is asked for without a notice of its own hangs on a message that somebody has in his hand still (T2)."""
+        consumer = self.server.consumers.get(("CALLBOARD", self.checks.records[ticket - 1].to))
+        if consumer is not None and ticket not in consumer.open:
+            self.checks.fail("T2", f"{record.address}: {record.type} hangs on {ticket}, which was acked")
+
+    def _let_replay(self, letter: Address) -> None:
+        """Somebody gives a dead letter another chance, or two people do."""
+        self.replays += 1
+        for _ in range(1 if self.world.random.random() < 0.6 else 2):
+            self.replaying += 1
+            self.world.after(lasting(self.world.random, 10.0), self._replay, letter)
+
+    def _replay(self, letter: Address) -> None:
+        async def replay() -> None:
+            await self._answered(self.front.letters.replay(letter.workspace, letter.step, by="sim"))
+            self.replaying -= 1
+            self._look_whether_over()
+
+        self.front.run(replay)
+
+    def _send_junk(self) -> None:
+        """Somebody sends a command that is none, or for nobody."""
+        verb = "decide" if self.world.random.random() < 0.5 else "dance"
+        subject = command_subject(Address("default", "run_nobody", "-", "call_none"), verb)
+        self.server.put(subject, b'{"id":"cmd_junk","decision":"approve"}')
+        self.junk.append(("default", subject))
 
     def _let_decide(self, address: Address, asked: ApprovalRequested) -> None:
         chance = self.world.random.random
@@ -234,6 +318,8 @@ class Stage:
         if fault.kind in ("outage", "leader"):
             self.disturbed.update(one.name for one in self.nodes)
         self.disturbed.add(node.name)
+        pulls = 2 * self.scenario.pull_seconds if fault.kind in LOSES_PULLS else 0.0
+        self.broken_until = max(self.broken_until, self.now + fault.seconds + AGAIN_SECONDS + pulls)
         self._say(f"{fault.kind} {node.name} {fault.seconds:.1f} s")
         match fault.kind:
             case "kill":
@@ -241,6 +327,7 @@ class Stage:
             case "pause":
                 node.loop.stop()
                 self.world.after(fault.seconds, node.loop.wake)
+                self.asleep.append((self.now + SETTINGS.ack_wait_seconds + 0.1, node))
             case "suspend":
                 node.loop.stop()
                 self.world.after(fault.seconds, self._resume, node, fault.seconds)
@@ -254,6 +341,9 @@ class Stage:
             case "outage":
                 self._lose_server(min(fault.seconds, 20.0))
             case "leader":
+                self.answering |= {
+                    (one.name, key[2]): key for one in self.workers for key in one.performing if one.answers(key[2])
+                }
                 self._lose_server(chance() * 5)
                 self.server.lose_leader()
             case "drain":
@@ -262,10 +352,61 @@ class Stage:
                 names = [name for stream, name in self.server.consumers if stream == "CALLBOARD"]
                 if names:
                     self.server.lose_consumer(names[int(chance() * len(names))])
+            case "robbed":
+                self._rob()
+            case "full":
+                self.server.used = (0.92, 0.97, 1.0)[int(chance() * 3)]
+                self.checks.full_since = self.now if self.server.used >= NEW_WORK_UP_TO else None
+                self.world.after(fault.seconds, self._make_room)
             case "clock":
                 node.clock.skew_ms += int((chance() - 0.5) * 2 * 3_600_000)
             case "forget":
                 node.system.boxes.clear()
+
+    def _moment(self, moment: Moment, name: str) -> None:
+        """Somebody's append, ack or heartbeat has just arrived."""
+        self.counts[moment] += 1
+        if moment == "append" and self.world.races:
+            self.world.race()
+            self._rouse()
+        fault = self.moments.pop((moment, self.counts[moment]), None)
+        number = next((number for number, node in enumerate(self.workers) if node.name == name), None)
+        if fault is not None and number is not None:
+            fault = msgspec.structs.replace(fault, worker=number)
+            if self.world.random.random() < 0.6:
+                self._break(fault)
+            else:
+                self.world.after(self.world.random.random() * 0.02, self._break, fault)
+
+    def _rouse(self) -> None:
+        """Let stopped workers come to themselves whose time is over."""
+        due = [node for at, node in self.asleep if at <= self.now]
+        if due and self.world.random.random() < self.world.races:
+            self.asleep = [one for one in self.asleep if one[1] not in due]
+            for node in due:
+                node.loop.wake()
+
+    def _rob(self) -> None:
+        """A ticket is acked that nobody is done with, and its holder dies, or not."""
+        holder = self.server.rob(self._is_watched)
+        if self.world.random.random() < 0.7:
+            for number, node in enumerate(self.workers):
+                if node.name == holder:
+                    self._kill(number, 4.0)
+
+    def _is_watched(self, stored: Stored) -> bool:
+        """Whether a watch finds out that the ticket is lost: from the start of a run to its end."""
+        run = self.checks.records[stored.seq - 1].address.at()
+        watch = self.checks.watches.get(run)
+        return (
+            watch is not None
+            and run in self.checks.open_runs
+            and timer_subject(run, watch.timer) in self.server.schedules
+        )
+
+    def _make_room(self) -> None:
+        self.server.used = 0.0
+        self.checks.full_since = None
 
     def _stop(self, name: str) -> None:
         """Stop a worker, until what it has in its hand has gone to another."""
@@ -275,6 +416,7 @@ class Stage:
                 self._say(f"stop {name} {seconds:.1f} s")
                 node.loop.stop()
                 self.world.after(seconds, node.loop.wake)
+                self.asleep.append((self.now + SETTINGS.ack_wait_seconds + 0.1, node))
 
     def _kill(self, number: int, seconds: float) -> None:
         node = self.workers[number]
@@ -340,6 +482,7 @@ class Stage:
         self.calm_at = self.world.now
         self._say("calm")
         self.server.weather = CALM
+        self._make_room()
         self._server_back()
         for node in self.nodes:
             node.clock.skew_ms = 0
@@ -363,13 +506,27 @@ class Stage:
         for other in self.workers if fenced or not self.loses_tickets else ():
             if other is not node and other.loop.alive and key in other.performing:
                 self.checks.fail("I3", f"{key} is performed by {node.name} and {other.name} in one epoch")
-        if key in node.performing:
-            self.checks.fail("I3", f"{key} is performed twice by {node.name}")
+        if any(one[:3] == key[:3] for one in node.performing):
+            self.checks.fail("T7", f"{key} is begun by {node.name}, who has it in its hand already")
+        self._still_there(node, key)
         node.performing.add(key)
         if self.telling:
             self._say(
                 f"{node.name} performs {key[0].step[-6:]}.{key[0].call[-6:]} turn {key[1]} ticket {key[2]} epoch {key[3]}"
             )
+
+    def _still_there(self, node: Node, key: tuple[Any, ...]) -> None:
+        """Whoever performed when the leader died, and was not disturbed else, is asked and says so (T7)."""
+        for other in self.workers if self.prompt else ():
+            had = self.answering.get((other.name, key[2]))
+            if (
+                had is not None
+                and other is not node
+                and other.loop.alive
+                and had in other.performing
+                and self.only_leaders
+            ):
+                self.checks.fail("T7", f"{key} is begun by {node.name} while {other.name} goes on with it")
 
     def performed(self, node: Node, key: tuple[Any, ...]) -> None:
         """An effect came to its own end: it should have been stopped if its actor ended long before."""
@@ -379,19 +536,48 @@ class Stage:
             self.checks.fail("T5", f"{node.name} went on with {key} for {self.world.now - ended:.1f} s after its end")
 
     @property
+    def prompt(self) -> bool:
+        """Whether all that is due must happen in time, once what broke is mended: no message gets lost or late."""
+        return self.clear and not self.loses_tickets
+
+    def unbroken_for(self) -> float:
+        """Return for how many seconds nothing has been broken, what comes again then included."""
+        return self.now - self.broken_until
+
+    def _acked(self, link: Link, consumer: Consumer, seq: int) -> None:
+        """Whoever acks a ticket must not leave an effect behind that another is at, who got it meanwhile (T3)."""
+        entry = consumer.open.get(seq)
+        if entry is None or entry.delivered < 2 or consumer.stream != "CALLBOARD" or not self.prompt:
+            return
+        address = addressee(self.checks.records[seq - 1])
+        if address.kind not in DECIDERS:
+            return
+        known = {stored.seq for stored in self.server.scopes.get(address.scope[:-1], [])}
+        records = [record for record in self.checks.records if record.seq in known]
+        decider = DECIDERS[address.kind]
+        asked = decider.pending(fold(decider, address, records))
+        own = [self.server.log[record.seq - 1].at for record in records if record.address == address]
+        if any(isinstance(one, Perform) and one.ticket == seq for one in asked) and own[-1] < self.now - 0.05:
+            self.checks.fail("T3", f"{link.loop.name} acked {seq}, whose effect is asked for still")
+
+    @property
     def clear(self) -> bool:
         """Whether no message is lost or late in this schedule."""
         weather = self.scenario.weather
         return not weather.lost and not weather.slow and not weather.stops
 
     def _look_whether_over(self) -> None:
-        if self.started < len(self.scenario.starts) or self.checks.open_runs:
+        if self.started < len(self.scenario.starts) or self.checks.open_runs or self.replaying:
             return
-        if self.server.down or not all(one.idle for one in self.server.consumers.values()):
-            if self.calm and not self.world.over:
-                self.world.after(0.5, self._look_whether_over)
-            return
-        self.world.over = True
+        if not self.server.down and all(one.idle for one in self.server.consumers.values()):
+            self.world.over = True
+        elif not self.looking:
+            self.looking = True
+            self.world.after(0.5, self._look_again)
+
+    def _look_again(self) -> None:
+        self.looking = False
+        self._look_whether_over()
 
     def _judge(self) -> None:
         fail = self.checks.fail
@@ -408,6 +594,12 @@ class Stage:
                 if not one.idle
             ]
             fail("I6", f"messages are never done: {'; '.join(stuck)}")
+        for workspace, subject in self.junk:
+            if (workspace, subject) not in self.checks.buried:
+                fail("T3", f"{subject} was for nobody, and is no dead letter")
+        for pool, purse in self.checks.books.pools.items() if not self.checks.open_runs else ():
+            if purse.holds:
+                fail("I5", f"{pool}: {', '.join(purse.holds)} ended and never handed back")
         if self.checks.reissued and not self.loses_tickets:
             fail("I6", f"{self.checks.reissued} tickets were lost and reissued")
         if not self.scenario.faults and self.clear:
@@ -451,6 +643,12 @@ class Stage:
         """Nothing of this schedule does anything any more."""
         for node in self.nodes:
             node.loop.alive = False
+
+
+def _more(has: Budget, *, adding: bool = False) -> Budget:
+    """Return more of all that is limited; `adding`: with what is there already."""
+    found = {name: getattr(has, name) for name in RAISES}
+    return Budget(**{name: RAISES[name] + adding * least for name, least in found.items() if least is not None})
 
 
 def _regain(node: Node) -> None:

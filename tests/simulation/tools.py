@@ -1,12 +1,11 @@
 """The tools of the simulation, one of each nature, and the target that counts what they did to the world outside."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
-from tests.simulation.loop import World, lasting
+from tests.simulation.loop import World, pass_time
 from toolbox.control import ask_human, finish, submit_plan, submit_verdict
 from toolbox.files import read_file, write_file
 from toolbox.jail.ran import Ran
@@ -52,7 +51,7 @@ def _target(ctx: Context) -> Target:
 
 
 async def _take_time(target: Target) -> None:
-    await asyncio.sleep(lasting(target.world.random, 20.0))
+    await pass_time(target.world, 20.0)
 
 
 async def _do(ctx: Context, nature: str, number: int) -> str:
