@@ -83,7 +83,8 @@ def dispatch(state: RunState, ready: list[StepStarted], now_ms: int) -> list[Fac
         return claimed
     if purse.over(now_ms):
         return _out(purse, ("wall_seconds",), keys=_keys(waiting, ready))
-    working = len(_open(state)) - len(waiting) + len(state.open_children()) - len(line)
+    at_work = _open(state) - {one.actor for one in waiting} - _blocked(state, line)
+    working = len(at_work) + len(state.open_children()) - len(line)
     sharing = _Sharing(purse, working + len(waiting) + len(ready) + len(line))
     facts: list[Fact] = [fact for one in waiting if (fact := sharing.grant(one)) is not None]
     facts += [fact for one in line if (fact := sharing.serve(one)) is not None]
@@ -138,6 +139,12 @@ class _Sharing:
 
 def _open(state: RunState) -> set[str]:
     return {step.actor for step in state.open_steps()}
+
+
+def _blocked(state: RunState, line: Iterable[BudgetQueued]) -> set[str]:
+    """Return the attempts that wait for a run that stands in line: they hand nothing back before it is served."""
+    queued = {one.run for one in line}
+    return {child.step for child in state.children.values() if child.wait and child.id in queued}
 
 
 def _keys(waiting: Iterable[BudgetShort], ready: Iterable[StepStarted]) -> tuple[str, ...]:

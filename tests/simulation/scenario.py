@@ -51,8 +51,10 @@ runs of four steps. Most bugs show in the smallest, which are played ten times a
 """
 SPREAD: dict[Size, float] = {"tiny": 0.8, "small": 1.3, "large": 2.1}
 """Faults come within 50 times ten to the power of this steps at most."""
-MAKER = RoleFile("maker", "makes", "Make it.")
-SECOND = RoleFile("second", "makes when the maker cannot", "Make it still.")
+MAKES = ("peek", "put", "charge", "fire", "ponder", "reckon", "launch", "write_file", "ask_human", "spawn", "finish")
+"""`spawn` is for those only whose role names it."""
+MAKER = RoleFile("maker", "makes", "Make it.", MAKES)
+SECOND = RoleFile("second", "makes when the maker cannot", "Make it still.", (*MAKES, "submit_verdict"))
 JUDGE = RoleFile("judge", "judges", "Judge it.", ("submit_verdict", "peek"))
 PLANNER = RoleFile("planner", "plans", "Plan it.", ("submit_plan", "peek"))
 PLANNING = Blueprint(

@@ -7,10 +7,13 @@ import pytest
 from actors.child import ChildDone, Outcome, outcome_of
 from actors.decider import Cancel, Pause, Refused, Schedule, Send, TimerFired
 from actors.run import CANCEL_GRACE_MS, CANCEL_TIMER, RUN, StartRun
+from actors.run_budget import RaiseBudget
 from actors.run_children import Spawn, child_id
 from actors.tool import TOOL
 from actors.tool_outcome import ToolReturned
+from actors.workspace_budget import ReserveBudget, ReturnBudget
 from events.agent import AgentCanceled, AgentFailed, FromChild, ModelRequested
+from events.budget import Amount, Budget, Grant
 from events.fact import Changes, File
 from events.plan import Plan
 from events.run import Limits, Parent, RunRequested
@@ -268,3 +271,24 @@ def test_the_grace_of_a_run_below_ends_it_by_its_timer() -> None:
     story.when(Cancel(id="cmd_c", now_ms=NOW, by="run_a"))
     assert names(story.when(TimerFired(id="cmd_t", now_ms=NOW + 9_000, timer=CANCEL_TIMER))) == ["run.canceled"]
     assert ("child_done", ADDRESS) in sends(story)
+
+
+def test_a_run_below_in_line_is_not_waited_for_by_who_waits_for_it() -> None:
+    story = run(step("a"), budget=Budget(tool_calls=1, model_calls=1))
+    story.rest()
+    spawn(story)
+    least = Amount(model_calls=1, tool_calls=1)
+    claim = ReserveBudget(id="cmd_r", now_ms=NOW, run="run_b", claim=7, want=Grant(), least=least)
+    assert names([*story.when(claim), *story.rest()]) == ["budget.queued", "budget.exhausted"]
+    more = RaiseBudget(id="cmd_m", now_ms=NOW, budget=Budget(), add=Budget(model_calls=1, tool_calls=1), by="ann")
+    assert names([*story.when(more), *story.rest()]) == ["budget.raised", "budget.reserved"]
+
+
+def test_a_run_below_that_hands_back_before_its_claim_came_is_given_nothing_then() -> None:
+    story = run(step("a"), budget=Budget(model_calls=9))
+    story.rest()
+    spawn(story)
+    back = ReturnBudget(id="cmd_return-run_b", now_ms=NOW, run="run_b", used=Amount())
+    assert names(story.when(back)) == ["budget.returned"]
+    claim = ReserveBudget(id="cmd_r", now_ms=NOW, run="run_b", claim=7, want=Grant(), least=Amount(model_calls=1))
+    assert [*story.when(claim), *story.rest()] == []
