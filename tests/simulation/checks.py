@@ -167,6 +167,8 @@ class Checks:
         self.retries: dict[tuple[Address, str], int] = defaultdict(int)
         self.limits: dict[Address, RunRequested] = {}
         self.timing: dict[Address, StepStarted] = {}
+        self.timed_out: set[Address] = set()
+        """The attempts whose time is over and whose step has not failed yet."""
         self.letters: dict[Address, bool] = {}
         """The dead letters, and whether they are open."""
         self.buried: set[tuple[str, str]] = set()
@@ -249,19 +251,27 @@ class Checks:
                 self.out.pop(at, None)
             case TimerSet():
                 self.watches[at] = fact
+                self._in_time(
+                    fact.at, f"{at}: its watch was due", lambda: self._goes_on(at) and self.watches[at] is fact
+                )
                 self.calm.later(fact.at / 1000 - BEGAN_MS / 1000 - self.calm.now + 60.0, self._watch_moves, at, fact)
             case BudgetRaised():
                 if record.causation in self.raised:
                     self.fail("I3", f"{at} took the command {record.causation} twice")
                 self.raised.add(record.causation)
-                self.out.pop(at, None)
+                if at in self.out and not self.out[at].workspace:
+                    self.out.pop(at)
             case StepStarted(actor=actor):
                 self.calm.later(60.0, self._is_handed_over, at.at(actor))
                 self._started_step(at, fact)
             case StepReopened(key=key):
                 self.retries.pop((at, key), None)
             case StepTimedOut(step=step, attempt=attempt):
-                self.timing.pop(at.at(attempt_at(step, attempt)), None)
+                agent = at.at(attempt_at(step, attempt))
+                self.timing.pop(agent, None)
+                self.timed_out.add(agent)
+                still = lambda: self._goes_on(at) and agent in self.timed_out  # noqa: E731
+                self._in_time(0, f"{agent} timed out, and its step stands still", still, more=10.0)
             case StepSucceeded(changes=changes):
                 self._one_result(at, (fact.key, fact.attempt, fact.seq))
                 self._merge(at, changes)
@@ -312,13 +322,17 @@ class Checks:
 
     def _started_step(self, run: Address, fact: StepStarted) -> None:
         self.retrying.pop((run, fact.key), None)
+        agent = run.at(fact.actor)
+        self._in_time(
+            0, f"{agent} was wanted and is not there", lambda: self._goes_on(run) and agent not in self.versions
+        )
         if fact.deadline:
-            agent = run.at(fact.actor)
             self.timing[agent] = fact
             words = f"{agent} goes on when the time of its attempt is over"
             self._in_time(fact.deadline, words, lambda: self._goes_on(run) and self.timing.get(agent) is fact)
 
     def _failed_step(self, run: Address, fact: StepFailed) -> None:
+        self.timed_out.discard(run.at(attempt_at(fact.step, fact.attempt)))
         if fact.next != "retry":
             if fact.next in ("fail", "stop"):
                 self.stopping[run] = None
@@ -329,7 +343,7 @@ class Checks:
         self.retries[run, fact.key] += 1
         if spec is not None and self.retries[run, fact.key] > (most - 1) * (2 if spec.fallback else 1):
             self.fail("I3", f"{run}: step {fact.key} is tried again after {most} attempts")
-        if fact.retry_at and self.budgets[run] is None:
+        if fact.retry_at and request.budget is None and not request.pooled:
             self.retrying[run, fact.key] = fact
             words = f"{run}: step {fact.key} was to be tried again"
             still = lambda: self._goes_on(run) and self.retrying.get((run, fact.key)) is fact  # noqa: E731

@@ -211,7 +211,12 @@ MUTANTS: Final = (
         "    if parent is None or state.end is None:\n        return []",
         "    return []",
     ),
-    Mutant("the call that waits for a run is not told", "actors.run_children", "if child.ended and child", "if child"),
+    Mutant(
+        "the call that waits for a run is not told",
+        "actors.run_children",
+        "if child.ended and child",
+        "if False and child",
+    ),
     Mutant(
         "a cancel does not go down",
         "actors.run",

@@ -6,7 +6,8 @@ The changed module never gets out of its process: it is put there as it is impor
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_loader
@@ -18,12 +19,8 @@ from tests.simulation.mutants import MUTANTS, Mutant, source
 
 KILLERS: Final = Path(__file__).with_name("killers.txt")
 """The schedules that killed each mutant, in the order in which they are tried."""
-
-
-SEARCH_MAX: Final = 20_000
-"""Within so many schedules every mutant must be killed."""
-KILLED_MIN: Final = 30
-"""With fewer, as in CI, so many of them must be: most of those whose schedules are known."""
+JOBS: Final = 2
+"""So many mutants are played side by side."""
 
 
 class _Changed(Loader):
@@ -71,58 +68,71 @@ def play(mutant: Mutant, numbers: Iterator[int]) -> int:
 
 
 def play_all(names: list[str], *, search: int) -> int:
-    """Play each mutant in a process of its own: the schedules known to kill it, then `search` more; those found are kept."""
+    """Play each mutant in a process of its own: the schedules known to kill it, then `search` more; those found are kept.
+
+    Returns 1 if one is alive: what the code as it is breaks on too kills nobody.
+    """
     known = killers()
-    alive: list[str] = []
     chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
-    for mutant in chosen:
-        began = time.monotonic()
-        tried = ",".join(str(number) for number in known.get(mutant.name, [])) or "-"
-        words = [
-            sys.executable,
-            "-m",
-            "tests.simulation.mutate",
-            mutant.name,
-            str(search),
-            tried,
-        ]
-        done = subprocess.run(words, env={"PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=False)
-        if done.returncode:
-            alive.append(mutant.name)
-            print(f"ALIVE  {mutant.name} {done.stderr[-300:]}", flush=True)
-            continue
-        number, place, words_ = done.stdout.split(" ", 2)
-        if not _is_clean(number):
-            alive.append(mutant.name)
-            print(f"ALIVE  {mutant.name}: schedule {number} breaks without it too", flush=True)
-            continue
-        print(
-            f"killed {mutant.name}: schedule {number}, the {place}. tried, {time.monotonic() - began:.0f} s: {words_.strip()}",
-            flush=True,
-        )
-        if int(number) not in known.get(mutant.name, []):
-            with KILLERS.open("a") as file:
-                file.write(f"{number} {mutant.name}\n")
+    with ThreadPoolExecutor(JOBS) as pool:
+        found = list(pool.map(lambda mutant: _search(mutant, known.get(mutant.name, []), search), chosen))
+    broken = _broken(number for number in found if number is not None)
+    alive = [mutant.name for mutant, number in zip(chosen, found, strict=True) if number is None or number in broken]
     print(
         f"{len(chosen) - len(alive)} of {len(chosen)} mutants killed"
         + (f"; alive: {', '.join(alive)}" if alive else "")
     )
-    few = search < SEARCH_MAX and not names
-    return 1 if (len(chosen) - len(alive) < KILLED_MIN if few else alive) else 0
+    if broken:
+        print(f"schedules that break on the code as it is: {sorted(broken)}")
+    return 1 if alive else 0
 
 
-def _is_clean(number: str) -> bool:
-    """Tell whether a schedule breaks nothing on the code as it is."""
-    words = [sys.executable, "-m", "tests.simulation", "--seed", number, "--count", "1"]
-    return not subprocess.run(words, env={"PYTHONHASHSEED": "0"}, capture_output=True, check=False).returncode
+def _search(mutant: Mutant, known: list[int], search: int) -> int | None:
+    """Return the schedule that kills a mutant, None if none does; a new one is kept."""
+    began = time.monotonic()
+    tried = ",".join(str(number) for number in known) or "-"
+    done = _run("tests.simulation.mutate", mutant.name, str(search), tried)
+    if done.returncode:
+        print(f"ALIVE  {mutant.name} {done.stderr[-300:]}", flush=True)
+        return None
+    first, place, words = done.stdout.split(" ", 2)
+    number, spent = int(first), time.monotonic() - began
+    print(f"killed {mutant.name}: schedule {number}, the {place}. tried, {spent:.0f} s: {words.strip()}", flush=True)
+    if number not in known and not _broken([number]):
+        with KILLERS.open("a") as file:
+            file.write(f"{number} {mutant.name}\n")
+    return number
+
+
+def _broken(numbers: Iterable[int]) -> set[int]:
+    """Return those of the schedules that break on the code as it is."""
+    done = _run("tests.simulation.mutate", "none", ",".join(str(number) for number in sorted(set(numbers))) or "-")
+    return {int(number) for number in done.stdout.split()}
+
+
+def _run(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *words]
+    return subprocess.run(command, env={"PYTHONHASHSEED": "0"}, capture_output=True, text=True, check=False)
+
+
+def play_none(numbers: Iterable[int]) -> int:
+    """Play schedules on the code as it is and print which of them break."""
+    from tests.simulation.drive import outcomes
+
+    print(*(outcome.seed for outcome in outcomes(numbers) if outcome.broken))
+    return 0
 
 
 def main(arguments: list[str]) -> int:
-    """`all COUNT [names]`: every mutant, with COUNT schedules at most; `NAME COUNT SEEDS`: one of them, in this process."""
+    """`all COUNT [names]`: every mutant, with COUNT schedules at most; `NAME COUNT SEEDS`: one of them, in this process;
+    `none SEEDS`: no mutant at all.
+    """
     if arguments[0] == "all":
         return play_all(arguments[2:], search=int(arguments[1]))
+    first = [int(number) for number in arguments[-1].split(",") if number != "-"]
+    if arguments[0] == "none":
+        return play_none(first)
     mutant = next(one for one in MUTANTS if one.name == arguments[0])
-    first = [int(number) for number in arguments[2].split(",") if number != "-"]
     return play(mutant, iter([*first, *range(1, int(arguments[1]) + 1)]))
 
 

@@ -46,7 +46,7 @@ class Weather(msgspec.Struct):
     slow_seconds: float = 3.0
     replica_seconds: float = 0.0
     in_flight: float = 0.0
-    """The chance that an append is told of a write in flight (10164)."""
+    """The chance that an append is told of a write in flight (10164), and that one that is stored is not answered."""
     stops: float = 0.0
     """The chance that who is handed a message is stopped with it in its hand, for longer than a ticket waits."""
     timer_seconds: float = 0.3
@@ -119,6 +119,8 @@ class Server:
             seq = self.add(subject, body, headers)
             if self.moment is not None:
                 self.moment("append", link.loop.name)
+            if self.weather.in_flight and self.world.random.random() < self.weather.in_flight:
+                return  # the leader stepped down as it had stored it, and nobody answers
             link.send(reply, Msg(reply, NO_HEADERS, b'{"stream":"CALLBOARD","seq":%d}' % seq))
 
     def _refuse(self, link: Link, reply: str, code: int, words: str) -> None:
