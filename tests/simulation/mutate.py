@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from tests.simulation.mutants import MUTANTS, Mutant, source
+from tests.simulation.mutants import MUTANTS, OPEN, Mutant, source
 
 KILLERS: Final = Path(__file__).with_name("killers.txt")
 """The schedules that killed each mutant, in the order in which they are tried."""
@@ -73,7 +73,7 @@ def play_all(names: list[str], *, search: int) -> int:
     Returns 1 if one is alive: what the code as it is breaks on too kills nobody.
     """
     known = killers()
-    chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
+    chosen = [mutant for mutant in (*MUTANTS, *OPEN) if mutant.name in (names or [one.name for one in MUTANTS])]
     with ThreadPoolExecutor(JOBS) as pool:
         found = list(pool.map(lambda mutant: _search(mutant, known.get(mutant.name, []), search), chosen))
     broken = _broken(number for number in found if number is not None)
@@ -132,7 +132,7 @@ def main(arguments: list[str]) -> int:
     first = [int(number) for number in arguments[-1].split(",") if number != "-"]
     if arguments[0] == "none":
         return play_none(first)
-    mutant = next(one for one in MUTANTS if one.name == arguments[0])
+    mutant = next(one for one in (*MUTANTS, *OPEN) if one.name == arguments[0])
     return play(mutant, iter([*first, *range(1, int(arguments[1]) + 1)]))
 
 

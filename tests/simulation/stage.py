@@ -101,6 +101,8 @@ class Stage:
         self.junk: list[tuple[str, str]] = []
         self.loses_tickets = any(fault.kind in LOSES_TICKETS for fault in self.scenario.faults)
         self.only_leaders = all(fault.kind == "leader" for fault in self.scenario.faults)
+        self.shares = any(fault.kind in LOSES_TICKETS | LOSES_PULLS for fault in self.scenario.faults)
+        """Whether two workers may have one ticket, and neither is late: one may ack what the other goes on with. The watch mends it."""
         self.calm = False
         self.calm_at = 0.0
         self.disturbed: set[str] = set()
@@ -236,7 +238,7 @@ class Stage:
 
     def _happened(self, record: Record) -> None:
         fact = record.fact
-        if record.to == "-" and isinstance(fact, HANGS) and record.causation.isdigit() and not self.loses_tickets:
+        if record.to == "-" and isinstance(fact, HANGS) and record.causation.isdigit() and not self.shares:
             self._hangs(record, int(record.causation))
         if isinstance(fact, ApprovalRequested):
             self.waiting[record.address] = fact
