@@ -95,7 +95,8 @@ class Beat:
         """Beat until cancelled; with nothing in hand there is nothing to beat for."""
         while True:
             await self._any.wait()
-            due = min(held.beaten for held in self.held.values()) + self.ack_wait_seconds / 3
+            oldest = min((held.beaten for held in self.held.values()), default=self.clock.monotonic())
+            due = oldest + self.ack_wait_seconds / 3
             await asyncio.sleep(max(due - self.clock.monotonic(), self.ack_wait_seconds / 60))
             now = self.clock.monotonic()
             for held in list(self.held.values()):
