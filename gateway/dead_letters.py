@@ -25,6 +25,7 @@ from events.run import RunRequested
 from events.subjects import Address, check_address, name_scope, parse_command
 from gateway import budgets
 from gateway.errors import Problem, invalid, unavailable
+from gateway.late import all_records
 from gateway.letter_views import DeadLetter, Outcome, Outcomes
 from gateway.operations import Operations, check_workspace
 from projections.dead_letters import DeadLetterRow, LetterFilter, check
@@ -97,7 +98,7 @@ class DeadLetters:
         check_workspace(workspace)
         try:
             address = Address(workspace, "-", check_token(id_, "id"))
-            state = fold(LETTER, address, await self.system.facts.load(address.fence))
+            state = fold(LETTER, address, await all_records(self.system.facts, address.fence))
         except InvalidToken as fault:
             raise invalid("/id", str(fault), hint=LIST) from None
         if state.letter is None:

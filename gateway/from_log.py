@@ -16,6 +16,7 @@ from events.log import Log
 from events.run import RunCanceled, RunFailed, RunStarted, RunSucceeded, RunTimedOut
 from events.subjects import Address, name_scope
 from events.tool import ApprovalDecided, ApprovalExpired, ApprovalRequested
+from gateway.late import all_records
 from gateway.replay import loaded
 from gateway.tail import TERMINAL
 from projections.approvals import STATUS, ApprovalRow
@@ -36,7 +37,7 @@ async def run_row(facts: Log, address: Address, *, upto: int) -> RunRow | None:
 
 async def approval_row(facts: Log, address: Address, approval: str) -> ApprovalRow | None:
     """Return an approval of the call at `address` as the log has it now, None if it has none. Raises LogError."""
-    rows = _approvals(address, await facts.load(address.fence))
+    rows = _approvals(address, await all_records(facts, address.fence))
     return next((row for row in rows if row.id == approval), None)
 
 

@@ -16,7 +16,7 @@ from events.fact import Fact
 from events.log import Conflict, LogError
 from events.subjects import Address
 from gateway.errors import Problem, invalid, log_away
-from gateway.late import last_record
+from gateway.late import all_records
 from gateway.system import System
 
 KEY_CHARS_MAX: Final = 255
@@ -70,8 +70,7 @@ async def _claim(system: System, workspace: str, *, key: str, digest: str, makes
             seq = await system.facts.append(_entry(system, address, claimed, version=1), expected=0)
             return Claim(makes, address, seq)
         except Conflict:
-            await last_record(system.facts, address.fence)
-            return _judge(system, address, await system.facts.load(address.fence), digest)
+            return _judge(system, address, await all_records(system.facts, address.fence), digest)
     except LogError as fault:
         raise log_away(fault) from None
 
