@@ -60,7 +60,9 @@ class DeadLetters:
     async def open(self, workspace: str, wanted: LetterFilter) -> list[LetterState]:
         """Return the open letters that a filter takes, oldest first. Raises InvalidQuery, LogError, Problem."""
         check_workspace(workspace)
-        return await from_log(self.system.facts, workspace, msgspec.structs.replace(wanted, status="open"))
+        check(wanted)
+        wanted = msgspec.structs.replace(wanted, status="open")
+        return [state for state in await self.system.open_letters.of(workspace) if wanted.takes(row_of(state))]
 
     async def replay(self, workspace: str, id_: str, *, by: str, dry_run: bool = False) -> Outcome:
         """Give a letter another chance, or say what that would be. Raises Problem."""

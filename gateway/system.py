@@ -30,6 +30,7 @@ from events.log import Log, LogUnavailable
 from events.plan import Plan, PlanStep, faults
 from events.subjects import Address, delta_subject
 from gateway.models import Models
+from gateway.open_letters import OpenLetters
 from gateway.settings import Settings
 from toolbox.named import with_named
 from toolbox.sandbox import Sandbox
@@ -76,6 +77,7 @@ class System:
         self.inbox = Inbox(bus)
         self.queues = Queues(bus, ack_wait_seconds=settings.ack_wait_seconds)
         self.boxes = Mailboxes(self.facts)
+        self.open_letters = OpenLetters(self.facts)
         self.engine = Engine(
             facts=self.facts,
             inbox=self.inbox,

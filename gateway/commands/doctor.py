@@ -162,14 +162,13 @@ async def _letters(settings: Settings, up: Up | None) -> Check:
     from events.jetstream.connection import NatsUnreachable, connect
     from events.jetstream.log import JetStreamLog
     from events.log import LogError
-    from gateway.dead_letters import from_log
+    from gateway.open_letters import OpenLetters
     from gateway.view.text import plural
-    from projections.dead_letters import LetterFilter
 
     try:
         credentials = Path(settings.nats_creds) if settings.nats_creds else None
         async with connect(url, name="callboard doctor", credentials=credentials, seconds=ASK_SECONDS_MAX) as bus:
-            found = await from_log(JetStreamLog(bus), settings.workspace, LetterFilter(status="open"))
+            found = await OpenLetters(JetStreamLog(bus)).of(settings.workspace)
     except (NatsUnreachable, LogError):
         return Check(name, "ok", none)
     if not found:
