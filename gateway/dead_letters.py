@@ -58,11 +58,15 @@ class DeadLetters:
         return alone(await self._state(workspace, id_))
 
     async def open(self, workspace: str, wanted: LetterFilter) -> list[LetterState]:
-        """Return the open letters that a filter takes, oldest first. Raises InvalidQuery, LogError, Problem."""
+        """Return the open letters that a filter takes, oldest first. Raises InvalidQuery, Problem."""
         check_workspace(workspace)
         check(wanted)
         wanted = msgspec.structs.replace(wanted, status="open")
-        return [state for state in await self.system.open_letters.of(workspace) if wanted.takes(row_of(state))]
+        try:
+            open_ = await self.system.open_letters.of(workspace)
+        except LogError as fault:
+            raise unavailable("log", str(fault)) from None
+        return [state for state in open_ if wanted.takes(row_of(state))]
 
     async def replay(self, workspace: str, id_: str, *, by: str, dry_run: bool = False) -> Outcome:
         """Give a letter another chance, or say what that would be. Raises Problem."""
@@ -103,6 +107,8 @@ class DeadLetters:
             state = fold(LETTER, address, await all_records(self.system.facts, address.fence))
         except InvalidToken as fault:
             raise invalid("/id", str(fault), hint=LIST) from None
+        except LogError as fault:
+            raise unavailable("log", str(fault)) from None
         if state.letter is None:
             raise Problem(404, "dead_letter_not_found", f"no dead letter {id_[:80]!r} in this workspace", hint=LIST)
         return state
