@@ -32,7 +32,7 @@ class Models:
         table = list_prices()
         if name in INHERIT or name in table.aliases or name.startswith("claude-") or self.settings.anthropic_base_url:
             return resolve_model(name)
-        known = ", ".join([SCRIPTED, ANTHROPIC, *table.aliases, *self._providers])
+        known = ", ".join(dict.fromkeys([SCRIPTED, ANTHROPIC, *table.aliases, *self._providers]))
         raise ValueError(f"unknown model {name[:80]!r}; known: {known}, or a full name that begins with claude-")
 
     def of(self, model: str) -> Model:

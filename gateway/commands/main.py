@@ -107,7 +107,8 @@ def run_command(argv: list[str]) -> int:
     try:
         code = app(args=hoisted(PLAIN.get(tuple(argv), argv)), prog_name="callboard", standalone_mode=False)
     except typer.TyperException as fault:
-        _say(fault.format_message().rstrip("."), "callboard --help" if len(argv) < 2 else f"callboard {argv[0]} --help")
+        words = fault.format_message().rstrip(".").replace("Value error, ", "")
+        _say(words, "callboard --help" if len(argv) < 2 else f"callboard {argv[0]} --help")
         return USAGE
     except typer.Abort:
         return INTERRUPTED

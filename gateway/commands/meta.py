@@ -58,10 +58,14 @@ def fmt(ctx: typer.Context) -> None:
 
 
 def help_(
-    ctx: typer.Context, topic: Annotated[str, typer.Argument(help="exit-codes, budgets, or a command.")] = ""
+    ctx: typer.Context,
+    topics: Annotated[
+        list[str] | None, typer.Argument(metavar="TOPIC", help="exit-codes, budgets, or a command.")
+    ] = None,
 ) -> None:
     """Explain a topic: exit-codes, budgets. Or a command."""
     root: Any = ctx.find_root()
+    topic = " ".join(topics or [])
     at = here(ctx)
     if topic == "exit-codes":
         at.screen.lines(line(Piece(pad(str(code), 3, right=True), "bold"), "  ", said) for code, said in MEANINGS)
@@ -70,7 +74,9 @@ def help_(
     if topic in TOPICS:
         at.screen.lines(line(each) for each in TOPICS[topic].splitlines())
         return
-    command = root.command if not topic else root.command.get_command(root, topic)
+    command: Any = root.command
+    for word in topic.split():
+        command = command.get_command(root, word) if hasattr(command, "get_command") else None
     if command is None:
         raise Quit(
             USAGE,

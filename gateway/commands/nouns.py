@@ -15,7 +15,7 @@ class Noun(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args or (args[0].startswith("-") and args[0] not in ("--help", "-h")):
-            args = ["list", *args]
+            args = ["list", *args] if "list" in self.commands else ["--help"]
         elif args[0] not in self.commands and is_id(args[0]) and self.one in self.commands:
             args = [self.one, *args]
         return super().parse_args(ctx, args)

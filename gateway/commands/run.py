@@ -97,7 +97,7 @@ def request_of(
         if value is not None:
             request[name] = value
     if labels:
-        request["labels"] = {**dict(request.get("labels") or {}), **dict(map(_label, labels))}
+        request["labels"] = {**dict(request.get("labels") or {}), **dict(map(label_of, labels))}
     return request
 
 
@@ -138,7 +138,8 @@ def blueprint_field(named: str) -> dict[str, Any]:
     return {"definition": msgspec.to_builtins(definition)}
 
 
-def _label(text: str) -> tuple[str, str]:
+def label_of(text: str) -> tuple[str, str]:
+    """Read a label as people write it; raises Quit naming the one that is none."""
     name, equals, value = text.partition("=")
     if not name or not equals:
         raise Quit(USAGE, f"--label: {text[:80]!r} must be name=value")

@@ -111,9 +111,10 @@ async def _list(
     limit: int,
 ) -> None:
     from gateway import views
+    from gateway.commands.run import label_of
     from gateway.view.entities import RUNS, run_row
 
-    pairs = [label.replace("=", ":", 1) for label in labels]
+    pairs = [":".join(label_of(label)) for label in labels]
     async with at.client() as client:
         found = await client.rows("/v1/runs", limit=limit, status=status, label=pairs, blueprint=blueprint, q=search)
     runs = [msgspec.json.decode(row, type=views.Run) for row in found.rows]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.commands.exits import Quit
-from gateway.commands.main import hoisted
+from gateway.commands.main import hoisted, run_command
 from gateway.commands.nouns import is_id
 from gateway.commands.run import blueprint_field, request_of, seconds_of
 from gateway.commands.screen import look_of
@@ -28,6 +28,26 @@ NOTHING: dict[str, Any] = {"goal": None, "blueprint": None, "model": None, "labe
 )
 def test_options_of_the_root_may_stand_anywhere(typed: list[str], read: list[str]) -> None:
     assert hoisted(typed) == read
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "said"),
+    [
+        (["admin"], 0, "Usage: callboard admin"),
+        (["help", "runs", "budget"], 0, "Usage: callboard runs budget"),
+        (["help", "dlq"], 0, "Usage: callboard dlq"),
+        (["help", "dlq", "nope"], 2, "no help on 'dlq nope'"),
+        (["help", "run", "nope"], 2, "no help on 'run nope'"),
+        (["run", "x", "--approve", "maybe"], 2, "'--approve': 'maybe' is not one of"),
+        (["list", "--label", "team"], 2, "--label: 'team' must be name=value"),
+    ],
+)
+def test_what_is_typed_wrong_or_half_is_told(
+    capsys: pytest.CaptureFixture[str], typed: list[str], code: int, said: str
+) -> None:
+    assert run_command(typed) == code
+    told = capsys.readouterr()
+    assert said in told.out + told.err
 
 
 @pytest.mark.parametrize(("text", "found"), [("run_01k", True), ("@last", True), ("list", False), ("run_", False)])
