@@ -203,6 +203,7 @@ async def _overview(at: Here) -> None:
         letters = await client.page("/v1/dead-letters", limit=100, status="open")
     runs = [msgspec.json.decode(row, type=views.Run) for row in rows]
     approvals = [msgspec.json.decode(row, type=views.Approval) for row in waiting]
+    out = [run.id for run in runs if any(wait.kind == "budget" for wait in run.waiting_on)]
     showing, screen = at.screen.showing(), at.screen
 
     def lines() -> list[tuple[Piece, ...]]:
@@ -213,6 +214,9 @@ async def _overview(at: Here) -> None:
         if approvals:
             cells = [approval_row(approval, showing) for approval in approvals]
             shown += table(APPROVALS, cells, width_max=screen.columns, look=screen.out)
+        if out:
+            shown += [line(), line(Piece(f"{len(out)} out of budget", "bold"))]
+            shown += [line(Piece(f"callboard runs budget {run}", "dim")) for run in out]
         if letters:
             count = f"{len(letters)}{'+' if len(letters) == 100 else ''} dead letter{'s' * (len(letters) > 1)} open"
             shown += [line(), line(Piece(count, "bad"), Piece("  callboard dlq list", "dim"))]

@@ -7,7 +7,7 @@ from gateway import views
 from gateway.view.budget_words import NAMES
 from gateway.view.paint import Line, Piece, line
 from gateway.view.table import fields
-from gateway.view.text import clean, duration, listed, money, plural
+from gateway.view.text import clean, duration, listed, money
 
 ADDS: Final = {
     "cost_micros": 1_000_000,
@@ -68,7 +68,7 @@ def workspace_lines(found: views.WorkspaceBudgetView) -> list[Line]:
     rows += [(NAMES[name], _part(name, part)) for name, part in found.parts.items()]
     if not found.parts:
         rows.append(("limit", "none"))
-    rows.append(("runs", plural(found.runs, "run")))
+    rows.append(("runs", str(found.runs)))
     if found.waiting:
         rows.append(("in line", line(Piece(clean(listed(found.waiting)), "warn"))))
     return fields(rows)

@@ -64,6 +64,14 @@ ARTIFACTS: Final = (
     Column("created", wide=True),
 )
 
+LOOK_AT: Final = {
+    "approval": "callboard approvals show {}",
+    "question": "callboard approvals show {}",
+    "budget": "callboard runs budget {}",
+    "child": "callboard status {}",
+}
+"""By what a run waits on: the command that tells more."""
+
 
 class Showing(msgspec.Struct, frozen=True):
     """How things are shown: on which terminal, when it is now (ms since the epoch), and how times are written."""
@@ -106,7 +114,7 @@ def run_row(run: views.Run, showing: Showing) -> Mapping[str, Cell]:
 
 def run_lines(run: views.Run, showing: Showing) -> list[Line]:
     """Return a run alone."""
-    waits = [f"{wait.kind} {wait.id} since {showing.time(wait.since)}" for wait in run.waiting_on]
+    waits = [f"{wait.kind} {wait.id} ({showing.time(wait.since)})" for wait in run.waiting_on]
     fault = run.error
     return [
         line(Piece(clean(run.goal), "bold")),
@@ -117,11 +125,12 @@ def run_lines(run: views.Run, showing: Showing) -> list[Line]:
                 ("paused", line(Piece(paused(run.paused, showing), "warn")) if run.paused else ""),
                 ("go on with", resume_line(run.id) if run.paused else ""),
                 ("waits on", listed(waits)),
+                ("look at", LOOK_AT.get(run.waiting_on[0].kind, "").format(run.waiting_on[0].id) if waits else ""),
                 ("error", line(Piece(_error(fault), "bad")) if fault else ""),
                 ("result", clean(run.summary or "")),
                 ("without", line(Piece(listed(run.given_up), "warn")) if run.given_up else ""),
                 ("steps", f"{run.steps_done}/{run.steps_total}" if run.steps_total else ""),
-                ("took", duration(run.duration_ms)),
+                ("took", duration(_took(run, showing))),
                 ("tokens", tokens(run.usage)),
                 ("cost", cost(run.usage, run.model)),
                 ("blueprint", run.blueprint),
@@ -138,6 +147,10 @@ def run_lines(run: views.Run, showing: Showing) -> list[Line]:
             columns=showing.width,
         ),
     ]
+
+
+def _took(run: views.Run, showing: Showing) -> int:
+    return run.duration_ms if run.ended_at else max(showing.now_ms - from_rfc3339(run.created_at), 0)
 
 
 def paused(found: views.Paused, showing: Showing) -> str:
@@ -210,7 +223,7 @@ def approval_row(approval: views.Approval, showing: Showing) -> Mapping[str, Cel
 
 def approval_lines(approval: views.Approval, showing: Showing) -> list[Line]:
     """Return an approval alone, its call to the letter."""
-    exact = escape(msgspec.json.format(bytes(approval.arguments), indent=2).decode(errors="replace"))
+    asked, edited = _exact(approval.arguments), _exact(approval.edited)
     shown = fields(
         [
             ("id", approval.id),
@@ -227,7 +240,17 @@ def approval_lines(approval: views.Approval, showing: Showing) -> list[Line]:
         ],
         columns=showing.width,
     )
-    return [*shown, line(), line(Piece(clean(approval.tool), "bold")), *(line(each) for each in exact.splitlines())]
+    call = [line(), line(Piece(clean(approval.tool), "bold")), *asked]
+    return [*shown, *call, *([line(), line(Piece("edited to", "bold")), *edited] if edited else [])]
+
+
+def _exact(arguments: msgspec.Raw) -> list[Line]:
+    if bytes(arguments) in (b"", b"null"):
+        return []
+    return [
+        line(each)
+        for each in escape(msgspec.json.format(bytes(arguments), indent=2).decode(errors="replace")).splitlines()
+    ]
 
 
 def artifact_row(artifact: views.Artifact, showing: Showing) -> Mapping[str, Cell]:

@@ -112,7 +112,7 @@ def _under(board: Board, look: Look) -> list[Line]:
     open_ = [child for child, status in board.children.items() if not status]
     if not open_ or board.end is not None:
         return []
-    words = f"{plural(len(open_), 'run')} under it at work: {listed(open_, most=2)}"
+    words = f"{plural(len(open_), 'run')} under it not ended: {listed(open_, most=2)}"
     return [line(" ", Piece(look.sign("working"), "accent"), " ", Piece(words, "dim"))]
 
 

@@ -272,7 +272,7 @@ def test_runs_under_a_run_are_named_while_they_go_on(story: Story) -> None:
     story.start()
     story.begin("backend")
     child = story.spawn("backend")
-    assert f"1 run under it at work: {child}" in drawn(story)
+    assert f"1 run under it not ended: {child}" in drawn(story)
     story.child_ended(child)
     assert "under it" not in drawn(story)
 
