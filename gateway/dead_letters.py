@@ -93,8 +93,7 @@ class DeadLetters:
         """Purge all open letters of a filter, at most a thousand."""
         found = await self.open(workspace, wanted)
         made = [
-            Outcome(id=state.id, outcome="would_purge") if dry_run else await self._purge(state, by=by)
-            for state in found[:MANY_MAX]
+            _outcome(state, "would_purge") if dry_run else await self._purge(state, by=by) for state in found[:MANY_MAX]
         ]
         return Outcomes(data=made, dry_run=dry_run, has_more=len(found) > MANY_MAX)
 

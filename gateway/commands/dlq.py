@@ -206,7 +206,8 @@ async def _named(at: Here, client: Client, verb: str, ids: list[str], *, dry_run
     from gateway.commands.asking import who
 
     if verb == "purge" and dry_run:
-        return [Outcome(id=id_, outcome="would_purge") for id_ in ids]
+        letters = [await client.get(f"/v1/dead-letters/{id_}", DeadLetter) for id_ in ids]
+        return [Outcome(id=each.id, outcome="would_purge", run=each.run, step=each.step) for each in letters]
     if verb == "purge":
         at.screen.confirm_count(f"{plural(len(ids), 'dead letter')} will be purged.", len(ids), yes=yes)
     made: list[Outcome] = []

@@ -63,6 +63,10 @@ async def test_a_letter_is_seen_replayed_once_and_the_next_one_purged(folder: Fo
     events = clean(await folder.run("events", run, "--follow"))
     assert "run requested" in events.out + events.err
 
+    for which in ("--all", "@last"):
+        dry = clean(await folder.run("dlq", "purge", which, "--dry-run", "-o", "json"))
+        (would,) = dry.json["data"]
+        assert (would["outcome"], would["step"], would["run"][:4]) == ("would_purge", "planner", "run_")
     purged = clean(await folder.run("dlq", "purge", "--all", "--yes"))
     assert purged.code == 0
     nothing = clean(await folder.run("dlq"))
