@@ -2,6 +2,7 @@
 
 GatewayError
 ├─ Unreachable   nobody answers at that address
+│  └─ Silent     somebody listens there, and gives no answer
 └─ (Problem)     the gateway says no: see gateway.errors
 """
 
@@ -39,6 +40,10 @@ class Unreachable(GatewayError):
     def __init__(self, url: str, why: str) -> None:
         self.url = url
         super().__init__(f"cannot reach a gateway at {url}: {why}")
+
+
+class Silent(Unreachable):
+    """Somebody is there, and gives no answer: what is behind the gateway may hang."""
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -123,7 +128,7 @@ class Client:
         try:
             response = await self._http.get("/healthz")
         except httpx2.TransportError as fault:
-            raise Unreachable(self.url, _why(fault)) from None
+            raise _unreachable(self.url, fault) from None
         told = parsedate_to_datetime(response.headers["date"]) if "date" in response.headers else None
         return told.timestamp() - SystemClock().now_ms() / 1000 if told else 0.0
 
@@ -200,7 +205,7 @@ class Client:
                     if (frame := parser.take(line)) is not None:
                         yield frame
         except httpx2.TransportError as fault:
-            raise Unreachable(self.url, _why(fault)) from None
+            raise _unreachable(self.url, fault) from None
 
     async def _send(
         self, method: str, path: str, *, params: Params | None = None, content: bytes = b"", headers: Any = None
@@ -210,7 +215,7 @@ class Client:
                 method, path, params=_given(params or {}), content=content or None, headers=headers
             )
         except httpx2.TransportError as fault:
-            raise Unreachable(self.url, _why(fault)) from None
+            raise _unreachable(self.url, fault) from None
         except httpx2.InvalidURL as fault:
             raise Unreachable(self.url, str(fault)) from None
         if response.status_code >= 400:
@@ -286,6 +291,11 @@ def _told(data: bytes) -> str:
 
 def _given(params: Params) -> dict[str, Any]:
     return {name: value for name, value in params.items() if value is not None and value != ""}
+
+
+def _unreachable(url: str, fault: Exception) -> Unreachable:
+    kind = Silent if isinstance(fault, httpx2.ReadTimeout) else Unreachable
+    return kind(url, _why(fault))
 
 
 def _why(fault: Exception) -> str:

@@ -69,11 +69,10 @@ def invalid(pointer: str, detail: str, *, hint: str = "") -> Problem:
     )
 
 
-def not_found(noun: str, id_: str) -> Problem:
+def not_found(noun: str, id_: str, *, hint: str = "") -> Problem:
     """Return the problem of something that is not there, or not in this workspace: the two look the same."""
-    return Problem(
-        404, f"{noun}_not_found", f"no {noun} {id_[:80]!r} in this workspace", hint=f"callboard {noun}s list"
-    )
+    hint = hint or f"callboard {noun}s list"
+    return Problem(404, f"{noun}_not_found", f"no {noun} {id_[:80]!r} in this workspace", hint=hint)
 
 
 def log_away(fault: LogError) -> Problem:

@@ -44,7 +44,7 @@ async def event(facts: Log, workspace: str, seq: int) -> Envelope:
     there = 0 < seq <= SEQUENCE_MAX
     found = await facts.page(workspace_scope(workspace), after=seq - 1, limit=1) if there else []
     if not found or found[0].seq != seq:
-        raise not_found("event", str(seq))
+        raise not_found("event", str(seq), hint="callboard events")
     return structured(found[0])
 
 

@@ -118,6 +118,8 @@ async def _cat(at: Here, named: str) -> None:
 async def _pull(at: Here, named: str, folder: Path, *, yes: bool) -> None:
     from gateway import views
 
+    if is_other(folder):
+        raise Quit(USAGE, f"{folder} is no folder", hint="choose another name")
     if not is_free(folder):
         at.screen.confirm(f"{folder} is not empty: write over what is in it?", yes=yes)
     async with at.client() as client:
@@ -130,6 +132,11 @@ async def _pull(at: Here, named: str, folder: Path, *, yes: bool) -> None:
     )
     at.screen.say(f"{len(written)} files of {run}{far}")
     at.screen.write(str(folder))
+
+
+def is_other(folder: Path) -> bool:
+    """Tell whether something is there that is no folder."""
+    return folder.exists() and not folder.is_dir()
 
 
 def is_free(folder: Path) -> bool:

@@ -15,6 +15,7 @@ from gateway.errors import Problem
 UNWRITABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.ENOTDIR})
 DOCTOR: Final = "callboard doctor"
 CODES: Final[Mapping[str, tuple[int, str]]] = {
+    "gateway.client.Silent": (UNREACHABLE, DOCTOR),
     "gateway.client.Unreachable": (UNREACHABLE, "start one with `callboard up`, or set CALLBOARD_API_URL"),
     "gateway.serve.PortInUse": (UNREACHABLE, ""),
     "gateway.settings.SettingsError": (USAGE, ""),

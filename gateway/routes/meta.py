@@ -67,7 +67,7 @@ async def schema(gateway: Gateway, caller: Caller, asked: OfType) -> Answered:
     del gateway, caller
     newest = max((name for name in FACTS if name.rpartition(".")[0] == asked.type), default=asked.type)
     if newest not in FACTS:
-        raise not_found("schema", asked.type)
+        raise not_found("schema", asked.type, hint="GET /v1/schemas")
     found = msgspec.json.schema(_without_raw(FACTS[newest]))
     return Answered(
         {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": f"/v1/schemas/{newest}", **found}

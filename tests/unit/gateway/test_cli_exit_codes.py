@@ -7,7 +7,7 @@ from events.jetstream.dial import NatsUnreachable
 from events.jetstream.streams import StreamDiffers
 from events.log import LogUnavailable
 from gateway.blueprint import BlueprintError
-from gateway.client import Unreachable, problem_of
+from gateway.client import Silent, Unreachable, problem_of
 from gateway.commands.exits import MEANINGS, Quit, is_error, of_problem, of_run
 from gateway.commands.faults import CODES, told
 from gateway.errors import Problem, invalid, not_found, unavailable
@@ -63,6 +63,7 @@ def test_a_refusal_has_its_exit_code(problem: Problem, exits: int) -> None:
     [
         (Quit(8, "waits"), 8),
         (Unreachable("http://x", "nobody"), 10),
+        (Silent("http://x", "no answer in time"), 10),
         (ApiPortInUse("port 1 is in use"), 10),
         (SettingsError("port: no number"), 2),
         (BlueprintError("a.yaml", "no steps"), 2),
