@@ -89,11 +89,11 @@ async def decide(ask: Ask, screen: Screen, *, later: bool = True) -> Decision | 
         choice = "l" if typed is None else typed.lower()[:1]
         if typed is not None and choice not in offered:
             continue
-        if (made := await _made(KEYS[choice])) is not None or choice == "l":
+        if (made := await _made(KEYS[choice], screen)) is not None or choice == "l":
             return made
 
 
-async def _made(name: str) -> Decision | None:
+async def _made(name: str, screen: Screen) -> Decision | None:
     match name:
         case "approve":
             return Decision("approve")
@@ -104,15 +104,18 @@ async def _made(name: str) -> Decision | None:
             words = await read_line("  your answer: ")
             return Decision("respond", comment=words) if words else None
         case "edit":
-            return await _edited()
+            return await _edited(screen)
         case _:
             return None
 
 
-async def _edited() -> Decision | None:
+async def _edited(screen: Screen) -> Decision | None:
     typed = await read_line("  the arguments as one line of JSON, all of them: ")
     try:
         arguments = msgspec.json.decode((typed or "").encode())
     except msgspec.DecodeError:
-        return None
-    return Decision("edit", arguments=arguments) if isinstance(arguments, dict) else None
+        arguments = None
+    if isinstance(arguments, dict):
+        return Decision("edit", arguments=arguments)
+    screen.say(line(Piece("  that is no JSON object", "warn")))
+    return None

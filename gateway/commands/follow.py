@@ -159,7 +159,9 @@ class Watcher:
 
     async def _answer_one(self, ask: Ask) -> None:
         if self.approves and ask.kind == "tool_call":
-            became = await send(self.client, ask, Decision("approve", comment=f"answered by {self.because}"))
+            became = await send(
+                self.client, ask, Decision("approve", comment=f"answered without asking: {self.because}")
+            )
             self._note(f"{ask.tool}: {became} ({self.because})")
         elif self.screen.is_interactive:
             self._answering.set()

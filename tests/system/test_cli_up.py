@@ -194,7 +194,7 @@ async def test_yes_approves_and_says_so(folder: Folder) -> None:
     assert found.code == 0
     assert "(--yes)" in found.err
     decided = (await folder.run("approvals", "--status", "approved", "-j")).json["data"]
-    assert decided[0]["comment"] == "answered by --yes"
+    assert decided[0]["comment"] == "answered without asking: --yes"
 
 
 async def test_ctrl_c_detaches_and_the_run_goes_on(folder: Folder) -> None:
