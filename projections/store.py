@@ -20,6 +20,8 @@ from projections.watermark import Watermark
 T = TypeVar("T")
 CONNECT_SECONDS_MAX: Final = 10.0
 QUERY_SECONDS_MAX: Final = 30.0
+READ_SECONDS_MAX: Final = 5.0
+"""Who reads rows waits so long at most, whatever Postgres does: a door answers before its client gives up."""
 WRITE_SECONDS_MAX: Final = 120.0
 CONNECTIONS_MAX: Final = 10
 SERVER_MIN: Final = 14
@@ -112,20 +114,24 @@ class PostgresSession:
 class Store:
     """The read models' Postgres. Made by `open_store`."""
 
-    def __init__(self, dsn: str, pool: Any, projections: tuple[Projection, ...]) -> None:
+    def __init__(
+        self, dsn: str, pool: Any, projections: tuple[Projection, ...], *, read_seconds_max: float = READ_SECONDS_MAX
+    ) -> None:
         self._dsn = dsn
+        self._read_seconds_max = read_seconds_max
         self._pool = pool
         self._watermark = Watermark(self.session)
         self.projections = projections
 
     async def rows(self, row_type: type[T], sql: LiteralString, *args: object) -> list[T]:
         """Return the result's rows as structs; raises DatabaseUnreachable, StatementFailed."""
-        try:
-            found = await self._fetch(sql, *args)
-        except DatabaseUnreachable:
-            # Postgres may have been restarted since these connections were made.
-            await self._pool.expire_connections()
-            found = await self._fetch(sql, *args)
+        async with self._in_time():
+            try:
+                found = await self._fetch(sql, *args)
+            except DatabaseUnreachable:
+                # Postgres may have been restarted since these connections were made.
+                await self._pool.expire_connections()
+                found = await self._fetch(sql, *args)
         return [msgspec.convert(dict(row), row_type) for row in found]
 
     async def _fetch(self, sql: LiteralString, *args: object) -> Sequence[Any]:
@@ -134,7 +140,7 @@ class Store:
 
     async def position(self) -> int:
         """Return the sequence of the last fact in the rows; raises DatabaseUnreachable."""
-        async with self._borrowed() as session:
+        async with self._in_time(), self._borrowed() as session:
             return await self._watermark.read(session)
 
     async def caught_up(self, seq: int, seconds: float) -> bool:
@@ -156,9 +162,22 @@ class Store:
             connection = await self._pool.acquire(timeout=CONNECT_SECONDS_MAX)
         try:
             yield PostgresSession(connection, target(self._dsn))
+        except asyncio.CancelledError:
+            connection.terminate()  # else it would be waited for until the server has heard that the query is off
+            raise
         finally:
             with _reaching(self._dsn):
                 await self._pool.release(connection, timeout=CONNECT_SECONDS_MAX)
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncGenerator[None]:
+        """Keep what is read to its time: a server that hangs is one that is away."""
+        try:
+            async with asyncio.timeout(self._read_seconds_max):
+                yield
+        except TimeoutError as fault:
+            said = f"no answer within {self._read_seconds_max:g} s"
+            raise DatabaseUnreachable(target(self._dsn), said) from fault
 
     async def close(self) -> None:
         """Give all connections back."""
@@ -171,7 +190,11 @@ class Store:
 
 @asynccontextmanager
 async def open_store(
-    dsn: str, projections: tuple[Projection, ...] = READ_MODELS, *, migrations: Sequence[Migration] | None = None
+    dsn: str,
+    projections: tuple[Projection, ...] = READ_MODELS,
+    *,
+    migrations: Sequence[Migration] | None = None,
+    read_seconds_max: float = READ_SECONDS_MAX,
 ) -> AsyncGenerator[Store]:
     """Connect, migrate, and make the tables that are missing.
 
@@ -184,7 +207,7 @@ async def open_store(
         await install(session, projections, shipped() if migrations is None else migrations)
     finally:
         await _close(connection)
-    store = Store(dsn, await _pool(dsn), projections)
+    store = Store(dsn, await _pool(dsn), projections, read_seconds_max=read_seconds_max)
     try:
         yield store
     finally:

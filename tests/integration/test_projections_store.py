@@ -1,7 +1,10 @@
 """Opening the store: migrations, and every way in which Postgres is not there or not ours."""
 
 import asyncio
+import signal
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +13,7 @@ from projections.errors import DatabaseUnfit, DatabaseUnreachable, MigrationsRef
 from projections.migrations import Migration, shipped
 from projections.runs import run, runs
 from projections.store import Store, open_store, target
+from tests.chaos.faults import children, send
 from tests.history import History
 from tests.projected import project
 from tests.stories import Story
@@ -142,3 +146,21 @@ async def test_a_query_is_answered_on_a_new_connection_when_the_old_ones_were_cu
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
         assert await run(store, "default", "run_1")
+
+
+async def test_a_server_that_hangs_is_away_before_its_reader_gives_up_and_is_read_again_when_it_goes_on(tmp_path: Path):
+    async with Postgres(tmp_path) as server, open_store(server.url, read_seconds_max=0.5) as store:
+        assert await store.position() == 0
+        pids = [server.pid, *children(server.pid)]
+        send(pids, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(20):
+                for _ in range(2):
+                    with pytest.raises(DatabaseUnreachable, match=r"no answer within 0\.5 s"):
+                        await runs(store, "default")
+        finally:
+            send(pids, signal.SIGCONT)
+        while True:
+            with suppress(DatabaseUnreachable):
+                assert (await runs(store, "default")).data == []
+                break
