@@ -23,7 +23,7 @@ from events.log import Conflict, LogError, TooLarge
 from events.plan import TIMEOUT_SECONDS_MAX, Plan, faults
 from events.run import Limits, Role, RunRequested
 from events.subjects import Address, call_anywhere
-from events.tool import Decision
+from events.tool import Decision, ToolRequested
 from gateway import blueprint as blueprints
 from gateway import budgets
 from gateway.errors import Problem, invalid, log_away, not_found
@@ -31,6 +31,7 @@ from gateway.idempotency import claim_of, remember
 from gateway.late import last_record
 from gateway.system import System
 from gateway.views import MICROS
+from toolbox.tool import ToolError, decoded
 
 GOAL_BYTES_MAX: Final = 64 * 1024
 LABELS_MAX: Final = 32
@@ -315,6 +316,8 @@ class Operations:
         arguments = b"" if request.arguments is None else msgspec.json.encode(request.arguments)
         if len(request.comment) > COMMENT_CHARS_MAX:
             raise invalid("/comment", f"{len(request.comment)} characters; at most {COMMENT_CHARS_MAX}")
+        if request.decision == "edit":
+            await self._check_edit(address, arguments)
         command = Decide(
             id=self.system.clock.new_id("cmd"),
             now_ms=self.system.clock.now_ms(),
@@ -341,6 +344,22 @@ class Operations:
             comment=decision.comment,
             seq=asked.decided_seq,
         )
+
+    async def _check_edit(self, address: Address, arguments: bytes) -> None:
+        """Refuse arguments that the tool cannot take, for a decision is made once; of a tool that only workers know none are."""
+        box = self.system.boxes.of(address)
+        try:
+            async with box.turn:
+                await box.read_on()
+        except LogError as fault:
+            raise log_away(fault) from None
+        request: ToolRequested | None = box.state.request
+        known = self.system.tools.get(request.tool) if request else None
+        if known is not None and arguments:
+            try:
+                decoded(known, arguments)
+            except ToolError as fault:
+                raise invalid("/arguments", str(fault)) from None
 
     async def approval_address(self, workspace: str, approval: str) -> Address:
         """Return the address of the call an approval is for, by the log alone. Raises Problem (404)."""

@@ -211,7 +211,7 @@ async def call(tool: Tool, arguments: bytes, ctx: Context, *, timeout_seconds: f
         raise ToolError("not_executable", f"{tool.name} is a question: a human answers it")
     if tool.needs_sandbox and ctx.sandbox is None:
         raise ToolError("no_sandbox", f"{tool.name} needs a sandbox and this host has none; commands are refused here")
-    values = _decode(tool, arguments)
+    values = decoded(tool, arguments)
     if not tool.writes:
         ctx = msgspec.structs.replace(ctx, files=ctx.files.view())
     made = tool.function(ctx, **{name: getattr(values, name) for name in values.__struct_fields__})
@@ -223,7 +223,7 @@ async def probe(tool: Tool, arguments: bytes, ctx: Context, *, timeout_seconds: 
     if tool.probe is None:
         raise ToolError("no_probe", f"{tool.name} has no probe in this worker")
     ctx = msgspec.structs.replace(ctx, files=ctx.files.view())
-    asked = tool.probe(ctx, _decode(tool, arguments))
+    asked = tool.probe(ctx, decoded(tool, arguments))
     found = await _within(tool, asked, timeout_seconds or tool.timeout_seconds)
     return None if found is None else _fit(found)
 
@@ -242,7 +242,8 @@ async def _within(tool: Tool, made: Awaitable[Answer], seconds: float) -> Answer
         raise ToolError("internal", reason, unsure=True) from bug
 
 
-def _decode(tool: Tool, arguments: bytes) -> msgspec.Struct:
+def decoded(tool: Tool, arguments: bytes) -> msgspec.Struct:
+    """Return a call's arguments (JSON) as the tool takes them. Raises ToolError: `too_large`, `bad_arguments`."""
     if len(arguments) > ARGUMENTS_BYTES_MAX:
         raise ToolError("too_large", f"arguments of {len(arguments)} bytes; at most {ARGUMENTS_BYTES_MAX}")
     try:

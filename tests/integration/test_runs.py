@@ -85,6 +85,24 @@ async def test_a_rejected_call_is_read_by_the_model_and_the_run_goes_on(nats_url
         assert records[-1].type == "run.succeeded.v1"
 
 
+async def test_an_edit_that_the_tool_cannot_take_is_refused_and_spends_no_decision(
+    nats_url: str, tmp_path: Path
+) -> None:
+    script = cassette(a=turns([say("publish_release", name="a", version="1", include=["*"])]))
+    async with rig(nats_url, tmp_path, script) as one:
+        run = await one.start(step("a"))
+        asked = (await one.until(run, lambda record: isinstance(record.fact, ApprovalRequested)))[-1].fact
+        assert isinstance(asked, ApprovalRequested)
+        edit = DecideApproval(decision="edit", arguments={"name": 3, "version": "1", "include": ["*"]})
+        with pytest.raises(Problem) as refused:
+            await one.door.decide("default", asked.approval, edit, by="ann")
+        assert (refused.value.status, refused.value.errors[0].pointer) == (422, "/arguments")
+        assert "name: Expected `str`, got `int`" in str(refused.value)
+        mended = DecideApproval(decision="edit", arguments={"name": "b", "version": "1", "include": ["*"]})
+        assert (await one.door.decide("default", asked.approval, mended, by="ann")).decision == "edit"
+        assert (await one.end(run))[-1].type == "run.succeeded.v1"
+
+
 async def test_an_approval_expires_by_its_timer(nats_url: str, tmp_path: Path) -> None:
     script = cassette(a=turns([say("publish_release", name="a", version="1", include=["*"])]))
     async with rig(nats_url, tmp_path, script, approval_seconds=1) as one:
