@@ -72,11 +72,18 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def find_run(client: Client, text: str) -> str:
-    """Return the id of a run named by its id, the beginning of it, `@last` or `@last-failed`. Raises Quit, Problem."""
+    """Return the id of a run named by its id, the beginning of it, `@last` or `@last-failed`. Raises Quit, Problem.
+
+    The last is the newest that was begun by somebody, not by a run above it, where there is one.
+    """
     if text in WORDS:
-        found = await client.page("/v1/runs", limit=1, status=WORDS[text])
-        if not found:
-            raise Quit(NOT_FOUND, f"{text}: there is no such run", hint="callboard runs list")
+        for limit in (1, SEARCHED_MAX):
+            found = await client.page("/v1/runs", limit=limit, status=WORDS[text])
+            if not found:
+                raise Quit(NOT_FOUND, f"{text}: there is no such run", hint="callboard runs list")
+            above = [row for row in found if msgspec.json.decode(row, type=_Named).parent is None]
+            if above:
+                return _id(above[0])
         return _id(found[0])
     if text.startswith("@"):
         raise Quit(USAGE, f"{text[:60]!r} names no run", hint=f"known: {', '.join(WORDS)}")
@@ -140,6 +147,7 @@ async def _unique(client: Client, path: str, prefix: str, *, noun: str, hint: st
 class _Named(msgspec.Struct):
     id: str
     name: str = ""
+    parent: Any = None
 
 
 def _id(row: bytes) -> str:

@@ -11,6 +11,8 @@ import pytest
 from events.run import RunChildRequested
 from events.subjects import Address
 from gateway import from_log
+from gateway.client import Client
+from gateway.commands.options import find_run
 from gateway.shown import run as shown_run
 from tests.doors import Doors, open_doors
 from tests.history import History, entry
@@ -55,6 +57,23 @@ async def test_a_run_that_waits_for_another_says_so_and_both_are_linked(doors: D
     shown = {"id": child, "goal": "the rest", "step": actor, "call": asked.call, "wait": True, "status": ""}
     assert view["children"] == [shown]
     assert (await same_from_the_log(doors, child))["parent"] == {"run": "run_1", "step": actor, "call": asked.call}
+
+
+async def test_the_last_run_is_the_one_that_somebody_began_and_not_one_under_it(doors: Doors) -> None:
+    history = History("run_1")
+    story = Story(history)
+    story.start()
+    story.begin("backend")
+    child = story.spawn("backend")
+    asked = history.records[-1].fact
+    assert isinstance(asked, RunChildRequested)
+    history.beside(child).run(asked.request, to="run")
+    await doors.tell(history)
+    await same_from_the_log(doors, child)
+    newest = (await doors.get("/v1/runs?limit=1"))["data"][0]
+    assert newest["id"] == child
+    async with Client(doors.url) as client:
+        assert await find_run(client, "@last") == "run_1"
 
 
 async def test_a_run_that_is_done_but_for_one_under_it_waits_for_it_until_it_has_ended(doors: Doors) -> None:
