@@ -83,7 +83,8 @@ class Work:
             await self._load(box, record, again=delivery.delivered > 1 or box.position >= record.seq)
             again = delivery.delivered > 1 or (record.address == address and box.seen.version > record.version)
             for missed in await standing(self.engine, record):
-                await turn.decide(missed)
+                with suppress(Refused):  # it has ended since, and nobody is left to be told
+                    await turn.decide(missed)
             command = command_of(record, now_ms=self.engine.clock.now_ms())
             news = await turn.answer(command)
             await turn.go_on()
@@ -301,12 +302,14 @@ class Work:
                 if await self.letters.of_turn(box, message, delivery):
                     await held.settle()
                     return
+                if getattr(box.state, "end", None) is not None:
+                    box = None  # what has ended counts nothing any more
         except LogError as fault:
             log.warning("failure_not_counted", seq=delivery.seq, error=str(fault))
-        except Exception:  # its actor cannot be read: then the server's count is all there is
+        except Exception:  # its actor cannot be read
             log.exception("failure_not_counted", seq=delivery.seq)
             box = None
-        if box is None and delivery.delivered >= TURNS_FAILED_MAX:
+        if box is None and delivery.delivered >= TURNS_FAILED_MAX:  # the server's count is all there is
             seconds = UNREADABLE_NAK_SECONDS
             with suppress(LogError):
                 await self.letters.of_delivery(delivery, error)

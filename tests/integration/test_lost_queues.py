@@ -1,5 +1,6 @@
 """A work queue that an operator or a fault took away: made again where the oldest unfinished run begins, and nothing is lost."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,18 @@ from events.jetstream.queues import Queues
 from events.jetstream.unfinished import oldest_unfinished
 from gateway.operations import CancelRun
 from tests.integration.engine import Rig, cassette, rig, say, step, turns, types
+from tests.integration.test_children import ASKS, asked, begun, spawn, start
 from tests.integration.test_turn_rules import hold
 
 
 class _Info(Answer, frozen=True):
     config: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+
+
+class _Left(Answer, frozen=True):
+    num_pending: int = 0
+    num_ack_pending: int = 0
+    num_redelivered: int = 0
 
 
 async def begins_at(one: Rig, queue: str) -> int | None:
@@ -56,6 +64,25 @@ async def test_the_queue_of_runs_lost_before_any_worker_found_it_is_made_again(n
         await lose(one, "run")
         one.work(0)
         assert (await one.end(run))[-1].type == "run.succeeded.v1"
+
+
+async def test_notices_of_what_has_ended_come_again_and_each_is_done(nats_url: str, tmp_path: Path) -> None:
+    script = cassette(a=turns([spawn("c", wait=False)], ASKS), c=turns())
+    async with rig(nats_url, tmp_path, script) as one:
+        run = await start(one, step("a"))
+        child = await begun(one, run)
+        assert (await one.end(child))[-1].type == "run.succeeded.v1"
+        await asked(one, run)
+        await one.door.cancel_run("default", run, CancelRun(), by="test")
+        await one.end(run)
+        bus = one.systems[0].bus
+        before = await one.systems[0].facts.end()
+        await lose(one, "run")
+        await Queues(bus).ensure("run", start=1)  # also the child's first notice, whose run was canceled since
+        async with asyncio.timeout(30):
+            while (left := await ask(bus, f"CONSUMER.INFO.{CALLBOARD}.run", None, answer=_Left)) != _Left():
+                assert left.num_redelivered == 0
+        assert await one.systems[0].facts.end() == before
 
 
 async def test_with_no_run_unfinished_a_lost_queue_begins_behind_the_log(nats_url: str, tmp_path: Path) -> None:
