@@ -227,11 +227,11 @@ class Stage:
         if not self.calm or operation.__name__ == "resume_run":
             self.front.run(lambda: self._answered(operation(workspace, run, CancelRun(), by="sim")))
 
-    async def _answered(self, operation: Any) -> None:
+    async def _answered(self, operation: Any, *, refusals: tuple[int, ...] = (404, 409, 503)) -> None:
         try:
             await operation
         except Problem as problem:
-            if problem.status not in (404, 409, 503):
+            if problem.status not in refusals:
                 raise
 
     # people
@@ -297,8 +297,12 @@ class Stage:
             arguments={"number": 999} if decision == "edit" else None,
             digest=asked.digest if chance() < 0.5 else "",
         )
+        door = self.front.door
         self.front.run(
-            lambda: self._answered(self.front.door.decide(address.workspace, asked.approval, request, by="sim"))
+            lambda: self._answered(
+                door.decide(address.workspace, asked.approval, request, by="sim"),
+                refusals=(404, 409, 422, 503),  # an edit that the tool cannot take is none: people decide again
+            )
         )
         self.world.after(20.0, self._decide_again, address, asked)
 
