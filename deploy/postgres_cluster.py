@@ -13,6 +13,7 @@ import pwd
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -22,6 +23,20 @@ from deploy.process import Account
 SUPERUSER = "callboard"
 SOCKET_NAME = ".s.PGSQL.5432"
 SOCKET_PATH_BYTES_MAX = 103  # macOS; Linux has 107
+SHORT_ROOTS = ("/tmp", "/var/tmp")  # noqa: S108 -- a folder of our own is made in it
+
+
+def short_folder(roots: Sequence[str]) -> Path:
+    """Make a folder in the first of `roots` in which the path of a socket is short enough: TMPDIR itself may be deep.
+
+    Raises OSError.
+    """
+    for root in roots:
+        made = Path(tempfile.mkdtemp(prefix="callboard-", dir=root))
+        if len(os.fsencode(made / "socket" / SOCKET_NAME)) <= SOCKET_PATH_BYTES_MAX:
+            return made
+        made.rmdir()
+    raise OSError(f"no folder is short enough for a socket: tried {', '.join(roots)}; set TMPDIR to a short path")
 
 
 class Cluster:
@@ -64,7 +79,7 @@ class Cluster:
     def open(self) -> None:
         """Makes a short way to a socket whose path would be too long. Raises OSError."""
         if self._short_way is None and len(os.fsencode(self.data / SOCKET_NAME)) > SOCKET_PATH_BYTES_MAX:
-            self._short_way = Path(tempfile.mkdtemp(prefix="callboard-"))
+            self._short_way = short_folder((tempfile.gettempdir(), *SHORT_ROOTS))
             self._socket_folder.symlink_to(self.data)
 
     def make_empty(self, account: Account | None) -> None:

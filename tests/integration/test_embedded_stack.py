@@ -35,6 +35,7 @@ from deploy.nats_binary import nats_server_binary
 from deploy.nats_server import NatsServer
 from deploy.postgres import Postgres
 from deploy.postgres_binaries import account_for, postgres_binaries
+from deploy.postgres_cluster import short_folder
 from deploy.process import becomes_true, command_line, is_alive
 
 HOLDER = Path(__file__).with_name("hold_stack.py")
@@ -413,3 +414,16 @@ async def test_a_plain_user_runs_the_stack_as_itself(open_dir: Path) -> None:
     )
     assert json.loads(asked.stdout)["pids"], asked.stderr
     assert (folder / "postgres" / "data").stat().st_uid == account.uid
+
+
+def test_the_short_way_to_a_deep_socket_is_short_also_where_the_temporary_folder_is_deep(tmp_path: Path):
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    made = short_folder((str(deep), "/tmp"))
+    try:
+        assert made.parent == Path("/tmp")
+        assert list(deep.iterdir()) == []
+    finally:
+        made.rmdir()
+    with pytest.raises(OSError, match="set TMPDIR to a short path"):
+        short_folder((str(deep),))

@@ -6,6 +6,7 @@ import platform
 import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -59,6 +60,8 @@ LADDER: Final = (
     ("sandlock", False),
     ("confine", False),
 )
+ROOT_BYTES_MAX: Final = 70
+"""A socket's path has 107 bytes at most."""
 
 
 class Trial(msgspec.Struct, frozen=True):
@@ -126,9 +129,15 @@ print(json.dumps({
 """
 
 
+def _root() -> Path | None:
+    """Name where the bait's socket has a path that a socket can have: TMPDIR may be too deep for one."""
+    deep = len(os.fsencode(tempfile.gettempdir())) > ROOT_BYTES_MAX
+    return Path("/tmp") if deep else None  # noqa: S108 -- a folder of our own is made in it
+
+
 @asynccontextmanager
 async def _bait() -> AsyncGenerator[_Bait]:
-    async with own_folder() as folder:
+    async with own_folder(_root()) as folder:
         folder.chmod(0o755)
         secret, path = folder / "secret", folder / "socket"
         secret.write_text("bait", encoding="ascii")
