@@ -54,6 +54,8 @@ class Loop:
         self.name = name
         self.alive = True
         self.stopped = False
+        self.woke = -1e9
+        """When it went on after it had been stopped."""
         self.lag = 0.0
         """By how many seconds this process's monotonic clock is behind the world's: it stood while the machine was suspended."""
         self.ready: list[Handle] = []
@@ -134,6 +136,8 @@ class Loop:
 
     def wake(self) -> None:
         """Let a stopped process go on."""
+        if self.stopped:
+            self.woke = self.world.now
         self.stopped = False
         if self.alive and self.ready and not self.queued:
             self.queued = True
