@@ -23,6 +23,8 @@ class Takeover(msgspec.Struct, frozen=True):
     seconds: float
     by_node: bool
     by_worker: bool
+    killed_ms: int = 0
+    """When its performer was killed: what it held then waits together."""
 
 
 def takeovers(records: Sequence[Record], lives: Sequence[Life], faults: Sequence[Fault]) -> list[Takeover]:
@@ -66,6 +68,7 @@ def _takeover(record: Record, life: Life, faults: Sequence[Fault]) -> Takeover:
         seq=record.seq,
         address=record.address,
         seconds=(record.time_ms - life.ended_ms) / MS,
+        killed_ms=life.ended_ms,
         by_node=any(
             one.kind.endswith("node")
             and one.began_ms - NODE_SECONDS * MS <= record.time_ms
