@@ -119,7 +119,10 @@ class Race:
         self.world.run(steps_max=10_000, until=60)
         for place, verb in enumerate(("approve", "reject", "edit", "cancel", "expire", "work", "approve")):
             late = self.world.random.random() ** 2 * 2
-            if self.world.random.random() < 0.8 or verb == "work":
+            if self.world.random.random() < 0.8 or verb in (
+                "work",
+                "expire",
+            ):  # its timer always comes, if nobody else does
                 self.world.after(late, self._enter, f"{verb}{place}", getattr(self, f"_{verb}"))
         self.world.run(steps_max=10_000, until=120)
         events._set_running_loop(None)
