@@ -36,7 +36,7 @@ from tests.chaos.takeover import percentile, takeovers
 TALLY = Path(__file__).with_name("tally.jsonl")
 REST_SECONDS_MAX = 120
 TAKEOVER_SECONDS_MAX = 10.0
-SLOW_KILLS_MAX = 2
+SLOW_KILLS_MAX = 1
 FINE_EXITS = frozenset({0, 10})
 """Of a process that ended by itself: told to, or a server could not be reached."""
 

@@ -38,7 +38,8 @@ async def same_from_the_log(doors: Doors, run: str) -> Any:
     return view
 
 
-async def test_a_run_that_waits_for_another_says_so_and_both_are_linked(doors: Doors) -> None:
+async def spawned(doors: Doors) -> tuple[Story, str, RunChildRequested]:
+    """Tell the doors of run_1, a step of which began a run and waits for it; return its story, that run and what asked for it."""
     history = History("run_1")
     story = Story(history)
     story.start()
@@ -48,6 +49,11 @@ async def test_a_run_that_waits_for_another_says_so_and_both_are_linked(doors: D
     assert isinstance(asked, RunChildRequested)
     history.beside(child).run(asked.request, to="run")
     await doors.tell(history)
+    return story, child, asked
+
+
+async def test_a_run_that_waits_for_another_says_so_and_both_are_linked(doors: Doors) -> None:
+    story, child, asked = await spawned(doors)
     view = await same_from_the_log(doors, "run_1")
     actor = story.actor_of("backend")
     assert (view["status"], [(each["kind"], each["id"]) for each in view["waiting_on"]]) == (
@@ -60,15 +66,7 @@ async def test_a_run_that_waits_for_another_says_so_and_both_are_linked(doors: D
 
 
 async def test_the_last_run_is_the_one_that_somebody_began_and_not_one_under_it(doors: Doors) -> None:
-    history = History("run_1")
-    story = Story(history)
-    story.start()
-    story.begin("backend")
-    child = story.spawn("backend")
-    asked = history.records[-1].fact
-    assert isinstance(asked, RunChildRequested)
-    history.beside(child).run(asked.request, to="run")
-    await doors.tell(history)
+    _, child, _ = await spawned(doors)
     await same_from_the_log(doors, child)
     newest = (await doors.get("/v1/runs?limit=1"))["data"][0]
     assert newest["id"] == child
